@@ -1,0 +1,1 @@
+"""Experiments: scripts with flags, and the configurations they run."""

@@ -1,0 +1,104 @@
+"""What the experiment scripts share: flags, errors and the last line."""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+OWN_PACKAGES = ("mmjax", "experiments", "__main__")
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that choose and change an experiment."""
+  parser.add_argument(
+    "experiment", nargs="?", help="name of the experiment, see --list"
+  )
+  parser.add_argument(
+    "--set",
+    action="append",
+    default=[],
+    metavar="PATH=VALUE",
+    dest="overrides",
+    help="change one setting, for instance training.num_steps=500 (repeatable)",
+  )
+  parser.add_argument(
+    "--list", action="store_true", help="list the experiments and exit"
+  )
+  parser.add_argument(
+    "--show", action="store_true", help="print the configuration and exit"
+  )
+
+
+def add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that choose a checkpoint."""
+  parser.add_argument("--workdir", required=True, help="a trained run")
+  parser.add_argument(
+    "--step", default="best", help="best (default), latest or a number"
+  )
+  parser.add_argument(
+    "--trust",
+    action="append",
+    default=[],
+    metavar="PACKAGE",
+    help="admit dataclasses of this package in the checkpoint's configuration",
+  )
+
+
+def build_config(
+  parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> Any | None:
+  """Builds the configuration that the flags describe.
+
+  Returns:
+    The configuration, or None when `--list` or `--show` has answered.
+  """
+  from experiments.configs import EXPERIMENTS
+  from mmjax import config as config_lib
+
+  if args.list:
+    width = max(map(len, EXPERIMENTS))
+    for name, config_fn in EXPERIMENTS.items():
+      claim = config_fn.func.__doc__.partition("\n")[0]
+      print(f"{name:<{width}}  {claim}")
+    return None
+  if args.experiment is None:
+    parser.error("name an experiment; --list shows them")
+  if args.experiment not in EXPERIMENTS:
+    raise config_lib.unknown_name("experiment", args.experiment, EXPERIMENTS)
+  config = config_lib.build_config(EXPERIMENTS[args.experiment], args.overrides)
+  if args.show:
+    for path, value in config_lib.flatten(config).items():
+      print(f"{path} = {value!r}")
+    return None
+  return config
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+  """Prints one line of JSON, which scripts read as the last line."""
+  print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def run_main(main: Callable[[], int]) -> None:
+  """Runs `main` and exits with its code.
+
+  An error that mmjax raised on purpose is printed as its one sentence, on
+  standard error, with exit code 1. Any other error is a defect, here or in the
+  user's own modules, and keeps its traceback.
+  """
+  try:
+    code = main()
+  except (OSError, RuntimeError, ValueError) as error:
+    if not _raised_by_us(error):
+      raise
+    print(f"error: {error}", file=sys.stderr)
+    code = 1
+  sys.exit(code)
+
+
+def _raised_by_us(error: Exception) -> bool:
+  """Says whether the line that raised the error is ours."""
+  *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+  module = frame.f_globals.get("__name__", "")
+  return module.partition(".")[0] in OWN_PACKAGES

@@ -1,0 +1,52 @@
+"""Answers one question about one image, with a trained checkpoint.
+
+  python -m experiments.predict --workdir runs/easy_vqa --image F.png \
+    --text "what is the blue shape?" --attention where.png
+
+Needs the work directory only. Prints the best answers with probabilities.
+"""
+
+import argparse
+import sys
+
+from experiments import cli
+
+
+def main() -> int:
+  """Parses the flags and predicts."""
+  parser = argparse.ArgumentParser(
+    prog="python -m experiments.predict",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  cli.add_checkpoint_flags(parser)
+  parser.add_argument("--image", required=True, help="an image file")
+  parser.add_argument("--text", required=True, help="the question")
+  parser.add_argument(
+    "--attention", metavar="OUT.png", help="draw where the model looked"
+  )
+  parser.add_argument("--json", action="store_true", help="print JSON instead")
+  args = parser.parse_args()
+
+  from mmjax.prediction import predict
+
+  prediction = predict(
+    args.workdir,
+    image=args.image,
+    text=args.text,
+    step=args.step,
+    attention=args.attention,
+    trust=args.trust,
+  )
+  for note in prediction["notes"]:
+    print(f"note: {note}", file=sys.stderr)
+  if args.json:
+    cli.print_json(prediction)
+    return 0
+  for answer, probability in prediction["answers"]:
+    print(f"{answer:<12} {100 * probability:6.2f} %")
+  return 0
+
+
+if __name__ == "__main__":
+  cli.run_main(main)

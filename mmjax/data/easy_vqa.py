@@ -1,0 +1,321 @@
+"""easy-VQA as batches: I images with K questions each, or all questions.
+
+Where the data come from, their licence and their splits stand in
+`mmjax.data.builders.easy_vqa`. The vocabulary, the answers and whatever else
+is fitted to data come from the training split only and are called assets; a
+checkpoint holds them, so prediction needs no data.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmjax.data import (
+  collation,
+  packages,
+  pipeline,
+  prepare,
+  question_answering,
+  records,
+  tokenizers,
+  transforms,
+)
+
+if TYPE_CHECKING:
+  from PIL import Image
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class EasyVqa:
+  """Questions and answers about a coloured shape in a picture (easy-VQA).
+
+  A batch of B examples on I images holds `image` [I, size, size, 3] uint8,
+  `image_mask` [I], `image_index` [B]; `text` and `text_mask` [B, T]; `label`,
+  `question_type` and `example_mask` [B]. With several shards each array has
+  one more leading axis, and indices count within the shard. An id of a record
+  is `<split>/<image>/<question>`, the question counted as in the official
+  list.
+
+  Attributes:
+    questions_per_image: K, questions drawn of each image in training; images
+      with fewer leave padding examples.
+    max_words: T, words of a question that are kept.
+    image_size: height and width of images in pixels.
+    manual_dir: folder with the package's archive, for machines that cannot
+      reach the registry.
+  """
+
+  questions_per_image: int = 8
+  max_words: int = 12
+  image_size: int = 64
+  manual_dir: str | None = None
+
+  def __post_init__(self) -> None:
+    """Checks the sizes.
+
+    Raises:
+      ValueError: one of them is less than 1.
+    """
+    for name in ("questions_per_image", "max_words", "image_size"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"data.{name} is {getattr(self, name)}; it has to be at least 1"
+        )
+
+  def prepare(self) -> None:
+    """Makes the data ready on this machine; returns at once if they are.
+
+    Raises:
+      PackageError: the package cannot be had or trusted; one sentence.
+    """
+    from mmjax.data.builders import easy_vqa as builder
+
+    prepare.build_dataset(
+      builder.EasyVqaBuilder, builder.PACKAGE, manual_dir=self.manual_dir
+    )
+
+  def load_assets(self) -> dict[str, Any]:
+    """Reads what is fitted to the training split; plain JSON values.
+
+    Returns:
+      As `question_answering.fit_assets`.
+
+    Raises:
+      ValueError: the data are not prepared, or a question is longer than
+        `max_words`.
+    """
+    source = _open_split("train")
+    assets = question_answering.fit_assets(source.without_images)
+    longest = max(
+      len(tokenizers.split_words(text)) for text in assets["question_prior"]
+    )
+    if longest > self.max_words:
+      raise ValueError(
+        f"data.max_words is {self.max_words}, but questions have up to "
+        f"{longest} words; set data.max_words to at least {longest}"
+      )
+    return assets
+
+  def train_batches(
+    self,
+    assets: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns endless training batches.
+
+    Every epoch shows every training image once, in another order and with
+    other questions. What batch `step` holds depends on (seed, step) only:
+    `num_shards` cuts the same batch into more pieces.
+
+    Args:
+      assets: what `load_assets` gave.
+      batch_size: B, examples on all shards together, padding included.
+      seed: decides order and questions.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: B is not a multiple of `questions_per_image * num_shards`,
+        or the data are not prepared.
+    """
+    per_image = self.questions_per_image
+    unit = per_image * num_shards
+    if batch_size < 1 or batch_size % unit:
+      raise ValueError(
+        f"training.batch_size is {batch_size}, which {num_shards} devices with "
+        f"data.questions_per_image {per_image} cannot share; set "
+        f"training.batch_size to a multiple of {unit}"
+      )
+
+    def draw(
+      sample: collation.Sample, rng: np.random.Generator
+    ) -> collation.Sample:
+      num_questions = len(sample.record_ids)
+      rows = transforms.sample_rows(num_questions, per_image, rng)
+      return collation.take_examples(sample, rows, per_image)
+
+    return pipeline.make_train_batches(
+      self._read_samples(assets, "train"),
+      draw,
+      modality="image",
+      num_rows=batch_size // per_image,
+      num_examples=batch_size,
+      num_shards=num_shards,
+      seed=seed,
+    )
+
+  def eval_batches(
+    self,
+    assets: Mapping[str, Any],
+    split: str,
+    *,
+    batch_size: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns batches that hold every question of a split exactly once.
+
+    Whole images are packed, so that each is encoded once. Shapes are the same
+    in all batches; the last one may have shards that are all padding.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      split: one of `SPLITS`.
+      batch_size: B, places for examples on all shards together.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: there is no such split, B is not a multiple of `num_shards`,
+        a shard cannot hold all questions of one image, or the data are not
+        prepared.
+    """
+    if batch_size < 1 or batch_size % num_shards:
+      raise ValueError(
+        f"training.batch_size is {batch_size}, which {num_shards} devices "
+        f"cannot share; set training.batch_size to a multiple of {num_shards}"
+      )
+    capacity = batch_size // num_shards
+    sizes = [
+      len(record["questions"]["text"])
+      for record in _open_split(split).without_images
+    ]
+    if capacity < max(sizes):
+      raise ValueError(
+        f"training.batch_size {batch_size} gives each of {num_shards} devices "
+        f"{capacity} examples, but an image of {split!r} has {max(sizes)} "
+        "questions that stay together in evaluation; set training.batch_size "
+        f"to at least {max(sizes) * num_shards}"
+      )
+    return pipeline.make_eval_batches(
+      self._read_samples(assets, split),
+      sizes,
+      modality="image",
+      capacity=capacity,
+      num_shards=num_shards,
+    )
+
+  def encode_example(
+    self,
+    assets: Mapping[str, Any],
+    *,
+    image: "str | os.PathLike[str] | Image.Image",
+    text: str,
+  ) -> tuple[collation.Batch, list[str]]:
+    """Makes a batch of one example of a user's picture and question.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      image: a picture of any size and mode, or its path.
+      text: a question.
+
+    Returns:
+      The batch, and notes to the user: a sentence for each unknown word and
+      for words beyond `max_words`.
+
+    Raises:
+      ValueError: the picture cannot be read, or the question has no word; one
+        sentence.
+    """
+    tokenizer = tokenizers.WordTokenizer(assets["vocabulary"])
+    encoded = tokenizer.encode(text, self.max_words)
+    if encoded.num_words == 0:
+      raise ValueError(
+        f"the question {text!r} has no words; ask for instance "
+        "'what color is the shape?'"
+      )
+    notes = [
+      f"the word {word!r} is not in the vocabulary and was read as unknown"
+      for word in encoded.unknown
+    ]
+    if encoded.num_words > self.max_words:
+      notes.append(
+        f"the question has {encoded.num_words} words, of which the first "
+        f"{self.max_words} were read"
+      )
+    pixels = transforms.to_array(transforms.open_image(image), self.image_size)
+    examples = {
+      "text": encoded.ids[None],
+      "text_mask": encoded.mask[None],
+      "label": np.zeros(1, np.int32),
+      "question_type": np.zeros(1, np.int32),
+      "example_mask": np.ones(1, bool),
+    }
+    sample = collation.Sample(pixels, examples, [])
+    batch = collation.collate(
+      [sample], modality="image", num_rows=1, num_examples=1
+    )
+    return batch, notes
+
+  def describe(
+    self, assets: Mapping[str, Any], record_id: str
+  ) -> dict[str, Any]:
+    """Returns one example for people to look at.
+
+    Args:
+      assets: unused here; a data set that stores labels as numbers needs it.
+      record_id: `<split>/<image>/<question>`, as `Batches.record_ids` gives.
+
+    Returns:
+      `image` [size, size, 3] uint8, `text`, `answer`, `type`, `image_id`,
+      `record_id`.
+
+    Raises:
+      ValueError: there is no such record, or the data are not prepared.
+    """
+    try:
+      split, image_id, question_id = record_id.split("/")
+      source = _open_split(split)
+      ids = [each["image_id"] for each in source.without_images]
+      record = source[ids.index(int(image_id))]
+      questions = record["questions"]
+      row = questions["question_id"].index(int(question_id))
+    except ValueError as error:
+      raise ValueError(
+        f"there is no record {record_id!r} ({error}); an id is "
+        "<split>/<image>/<question>, for instance test/0/0"
+      ) from error
+    return {
+      "image": transforms.to_array(
+        transforms.open_image(record["image"]), self.image_size
+      ),
+      "text": questions["text"][row],
+      "answer": questions["answer"][row],
+      "type": questions["type"][row],
+      "image_id": record["image_id"],
+      "record_id": record_id,
+    }
+
+  def _read_samples(
+    self, assets: Mapping[str, Any], split: str
+  ) -> records.Cached:
+    encode = question_answering.Encoder(
+      assets,
+      split=split,
+      max_words=self.max_words,
+      image_size=self.image_size,
+    )
+    return records.Cached(_open_split(split), encode)
+
+
+def _open_split(split: str) -> records.Records:
+  if split not in SPLITS:
+    raise ValueError(
+      f"easy_vqa has no split {split!r}; it has {', '.join(SPLITS)}"
+    )
+  return _open_split_in(packages.cache_dir(), split)
+
+
+@functools.cache
+def _open_split_in(cache: pathlib.Path, split: str) -> records.Records:
+  from mmjax.data.builders import easy_vqa as builder
+
+  loaded = prepare.load_builder(builder.EasyVqaBuilder, cache)
+  return records.Records(loaded, split)

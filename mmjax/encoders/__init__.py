@@ -1,0 +1,1 @@
+"""Encoders: a raw modality in, `Tokens` out. One file for each modality."""

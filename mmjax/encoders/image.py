@@ -1,0 +1,179 @@
+"""Image encoders: a convolutional grid and a Transformer over patches.
+
+GridEncoder keeps the cells of the last convolution as tokens, as Yang et al.
+2016, "Stacked Attention Networks", https://arxiv.org/abs/1511.02274.
+PatchEncoder is Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words",
+https://arxiv.org/abs/2010.11929.
+
+Differs from the papers: the grid is trained with the rest instead of taken
+from a classifier, and is normed, since without that easy-VQA learns far
+slower; patches have no class token and fixed two-dimensional positions, so
+that any image size is allowed.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmjax.array_types import Array, Tokens
+from mmjax.nn.convolution import ConvBlock, space_to_depth
+from mmjax.nn.positions import sinusoidal_positions_2d
+from mmjax.nn.transformer import TransformerBlock
+
+
+def image_to_float(values: Array, mask: Array, dtype: str) -> Array:
+  """Brings pixels to [-1, 1] and absent images to 0.
+
+  Args:
+    values: [R, h, w, channels], uint8 of 0 to 255 or floating point of 0 to 1.
+    mask: bool [R], True = present.
+    dtype: dtype of the result.
+
+  Returns:
+    [R, h, w, channels].
+
+  Raises:
+    ValueError: other shapes or dtypes.
+  """
+  if values.ndim != 4 or mask.shape != values.shape[:1]:
+    raise ValueError(
+      "an image encoder needs images [R, h, w, channels] and a mask [R], got"
+      f" {list(values.shape)} and {list(mask.shape)}"
+    )
+  if values.dtype == jnp.uint8:
+    values = values.astype(dtype) / 255
+  elif not jnp.issubdtype(values.dtype, jnp.floating):
+    raise ValueError(
+      "an image encoder needs uint8 pixels of 0 to 255 or floating point of 0"
+      f" to 1, got {values.dtype} {list(values.shape)}"
+    )
+  values = values.astype(dtype) * 2 - 1
+  return jnp.where(mask[:, None, None, None], values, 0)
+
+
+def _grid_to_tokens(grid: Array, mask: Array) -> Tokens:
+  """Makes [R, h, w, D] and [R] the tokens [R, h * w, D] and [R, h * w]."""
+  rows, height, width, features = grid.shape
+  values = grid.reshape(rows, height * width, features)
+  mask = jnp.broadcast_to(mask[:, None], (rows, height * width))
+  return Tokens(jnp.where(mask[..., None], values, 0), mask)
+
+
+def _positions(grid: Array) -> Array:
+  """Waves [h, w, D] for a grid [R, h, w, D]."""
+  table = sinusoidal_positions_2d(*grid.shape[1:])
+  return jnp.asarray(table, grid.dtype).reshape(grid.shape[1:])
+
+
+class GridEncoder(nn.Module):
+  """Convolutions; each cell of the last one becomes a token.
+
+  An image of h x w pixels gives ceil(h / s) x ceil(w / s) tokens, where s is
+  `stem_size * 2 ** len(features)`. Sows `grid`, the two numbers.
+
+  Attributes:
+    width: width of the tokens.
+    features: features of each stage; a stage is convolution, 2 x 2 maximum,
+      norm and ReLU.
+    stem_size: blocks of this many pixels squared are stacked into features
+      first; 2 costs a third and sees the same.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  width: int
+  features: tuple[int, ...] = (16, 32, 64)
+  stem_size: int = 1
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
+    """Encodes images.
+
+    Args:
+      values: [R, h, w, channels], uint8 or floating point in [0, 1].
+      mask: bool [R], True = present.
+      train: not used, nothing here is random.
+
+    Returns:
+      Tokens [R, N, width], row by row of the grid.
+
+    Raises:
+      ValueError: see `image_to_float`.
+    """
+    del train
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    grid = image_to_float(values, mask, self.dtype)
+    grid = space_to_depth(grid, self.stem_size)
+    for i, features in enumerate(self.features):
+      grid = ConvBlock(features, name=f"stage_{i}", **dtypes)(grid)
+    grid = nn.Dense(self.width, name="out", **dtypes)(grid)
+    grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
+    self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
+    return _grid_to_tokens(grid + _positions(grid), mask)
+
+
+class PatchEncoder(nn.Module):
+  """A Transformer over square patches; each patch becomes a token.
+
+  An image of h x w pixels gives ceil(h / patch_size) x ceil(w / patch_size)
+  tokens. Sows `grid`, the two numbers.
+
+  Attributes:
+    width: width of the tokens.
+    patch_size: height and width of a patch in pixels.
+    num_layers: Transformer blocks.
+    num_heads: attention heads.
+    mlp_dim: hidden width of the perceptrons.
+    dropout_rate: dropout in the blocks.
+    implementation: that of `MultiHeadAttention`.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  width: int
+  patch_size: int
+  num_layers: int
+  num_heads: int
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  implementation: str | None = None
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
+    """Encodes images.
+
+    Args:
+      values: [R, h, w, channels], uint8 or floating point in [0, 1].
+      mask: bool [R], True = present.
+      train: whether dropout is on.
+
+    Returns:
+      Tokens [R, N, width], row by row of the grid.
+
+    Raises:
+      ValueError: see `image_to_float`.
+    """
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    patches = space_to_depth(
+      image_to_float(values, mask, self.dtype), self.patch_size
+    )
+    grid = nn.Dense(self.width, name="patch", **dtypes)(patches)
+    grid = nn.LayerNorm(name="patch_norm", **dtypes)(grid)
+    self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
+    tokens = _grid_to_tokens(grid + _positions(grid), mask)
+    values, mask = tokens.values, tokens.mask
+    for i in range(self.num_layers):
+      values = TransformerBlock(
+        self.width,
+        self.num_heads,
+        self.mlp_dim,
+        dropout_rate=self.dropout_rate,
+        implementation=self.implementation,
+        name=f"block_{i}",
+        **dtypes,
+      )(values, mask, train=train)
+    values = nn.LayerNorm(name="out_norm", **dtypes)(values)
+    return Tokens(jnp.where(mask[..., None], values, 0), mask)

@@ -1,0 +1,88 @@
+"""What an experiment is: five frozen parts and a seed.
+
+An experiment is written as a plain function under `experiments/configs/` that
+returns an `Experiment`. Fiddle's `auto_config` makes the same function both
+the thing that builds the objects and the editable, serialisable configuration
+of them, so there is no second set of config classes; see `mmjax/config.py`.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+from mmjax.metrics.classification import ClassificationMetrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How long and how to train.
+
+  Attributes:
+    num_steps: updates in all; the learning-rate schedule follows it.
+    batch_size: examples of one update, over all devices and slices.
+    log_every: steps between two log lines; metrics are fetched only then.
+    eval_every: steps between two evaluations on `Evaluation.split`.
+    checkpoint_every: steps between two saves; an evaluation precedes each.
+    accumulation_steps: equal slices that a batch is computed in, one after
+      the other, to save memory; the update is the same.
+    num_devices: devices to train on; None is all that this process sees.
+  """
+
+  num_steps: int
+  batch_size: int
+  log_every: int = 50
+  eval_every: int = 200
+  checkpoint_every: int = 200
+  accumulation_steps: int = 1
+  num_devices: int | None = None
+
+
+# Settings that a resumed run may change: they do not alter what is learned.
+RESUMABLE_SETTINGS = (
+  "training.log_every",
+  "training.eval_every",
+  "training.checkpoint_every",
+  "training.num_devices",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What is measured during training, and on which split.
+
+  Attributes:
+    metrics: turns outputs and batches into counts, and counts into scores.
+    split: the split that is watched during training and picks the best
+      checkpoint. Never a test split.
+    batch_size: examples of one evaluation batch, over all devices.
+  """
+
+  metrics: ClassificationMetrics
+  split: str = "validation"
+  batch_size: int = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """All that a run depends on; the same value gives the same run.
+
+  Attributes:
+    name: the experiment's name, kept with every checkpoint.
+    model: linen module, `model.apply(variables, batch, train=...) -> outputs`.
+    data: a data set such as `mmjax.data.easy_vqa.EasyVqa`.
+    loss: `loss(outputs, batch) -> [B]`, unreduced.
+    optimizer: `optimizer(num_steps) -> optax.GradientTransformation`.
+    training: see `Training`.
+    evaluation: see `Evaluation`.
+    seed: of parameters, batches and dropout.
+  """
+
+  name: str
+  model: nn.Module
+  data: Any
+  loss: Any
+  optimizer: Any
+  training: Training
+  evaluation: Evaluation
+  seed: int = 0

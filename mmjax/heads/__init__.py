@@ -1,0 +1,1 @@
+"""Heads: fused `Tokens` in, a mapping of outputs out."""

@@ -1,0 +1,1 @@
+"""Losses: outputs and batch in, one number for each example out."""

@@ -1,0 +1,1 @@
+"""Models: what composes encoders, a fusion and a head."""

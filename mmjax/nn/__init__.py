@@ -1,0 +1,1 @@
+"""Modality-free blocks: pure functions, and linen modules over them."""

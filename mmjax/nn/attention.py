@@ -1,0 +1,220 @@
+r"""Scaled dot-product attention with masks, as a function and as a module.
+
+Vaswani et al. 2017, "Attention Is All You Need",
+https://arxiv.org/abs/1706.03762.
+
+Differs from the paper: a query with no key to look at gives zeros instead of
+the mean of what is masked, and keys have no bias (softmax does not change when
+one number is added to a whole row, so its gradient is rounding noise).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmjax.array_types import Array
+
+
+def attend(
+  query: Array,
+  key: Array,
+  value: Array,
+  mask: Array | None = None,
+  *,
+  dropout_rate: float = 0.0,
+  dropout_rng: Array | None = None,
+) -> tuple[Array, Array]:
+  r"""Attends from every query to the keys that its mask allows.
+
+  .. math:: \text{out} = \text{softmax}(q k^\top / \sqrt{d}) \, v
+
+  The softmax runs in float32 whatever the dtype of the arguments.
+
+  Args:
+    query: [B, Nq, H, d].
+    key: [B, Nk, H, d].
+    value: [B, Nk, H, dv].
+    mask: bool, True = may be looked at; [B, Nk] for all queries alike, or
+      [B, Nq, Nk], or None for everything.
+    dropout_rate: chance of each weight to be dropped.
+    dropout_rng: typed key of the dropout; None switches it off.
+
+  Returns:
+    The output [B, Nq, H, dv] in the dtype of `value`, and the weights
+    [B, H, Nq, Nk] in float32, as they were before dropout. A query with no
+    key has zeros in both.
+
+  Raises:
+    ValueError: a mask of another shape or dtype.
+  """
+  mask = _expand_mask(mask, query, key)
+  logits = jnp.einsum(
+    "bqhd,bkhd->bhqk",
+    query * query.shape[-1] ** -0.5,
+    key,
+    preferred_element_type=jnp.float32,
+  )
+  if mask is None:
+    weights = jax.nn.softmax(logits)
+  else:
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jnp.where(mask, jax.nn.softmax(logits), 0.0)
+  kept = weights
+  if dropout_rate > 0.0 and dropout_rng is not None:
+    keep = jax.random.bernoulli(dropout_rng, 1 - dropout_rate, weights.shape)
+    kept = jnp.where(keep, weights / (1 - dropout_rate), 0.0)
+  out = jnp.einsum("bhqk,bkhd->bqhd", kept.astype(value.dtype), value)
+  return out, weights
+
+
+def attend_fused(
+  query: Array,
+  key: Array,
+  value: Array,
+  mask: Array | None = None,
+  *,
+  implementation: str | None = None,
+) -> Array:
+  """Computes the output of `attend` by `jax.nn.dot_product_attention`.
+
+  Faster and smaller in memory on a GPU, but it has no weights to give and no
+  dropout.
+
+  Args:
+    query: [B, Nq, H, d].
+    key: [B, Nk, H, d].
+    value: [B, Nk, H, d].
+    mask: as in `attend`.
+    implementation: "xla", "cudnn" (GPU, half precision) or None for JAX to
+      choose.
+
+  Returns:
+    [B, Nq, H, d]; zeros for a query with no key.
+  """
+  mask = _expand_mask(mask, query, key)
+  if mask is None:
+    return jax.nn.dot_product_attention(
+      query, key, value, implementation=implementation
+    )
+  # A row of the mask that is all False would give NaN or a mean: look at
+  # everything there, and drop the result.
+  any_key = mask.any(axis=-1, keepdims=True)
+  shape = (query.shape[0], 1, query.shape[1], key.shape[1])
+  out = jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    mask=jnp.broadcast_to(mask | ~any_key, shape),
+    implementation=implementation,
+  )
+  return jnp.where(any_key.transpose(0, 2, 1, 3), out, 0)
+
+
+def _expand_mask(mask: Array | None, query: Array, key: Array) -> Array | None:
+  """Brings a mask to [B, 1, 1 or Nq, Nk], or says what is wrong with it."""
+  if mask is None:
+    return None
+  batch, num_queries, num_keys = *query.shape[:2], key.shape[1]
+  if mask.dtype != jnp.bool_ or mask.shape not in (
+    (batch, num_keys),
+    (batch, num_queries, num_keys),
+  ):
+    raise ValueError(
+      f"attention needs a bool mask [{batch}, {num_keys}] or"
+      f" [{batch}, {num_queries}, {num_keys}] for queries"
+      f" {list(query.shape)} and keys {list(key.shape)},"
+      f" got {mask.dtype} {list(mask.shape)}"
+    )
+  return mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+
+
+class MultiHeadAttention(nn.Module):
+  """Attention with several heads between two sets of tokens.
+
+  Attributes:
+    num_heads: heads, each of width `width / num_heads`.
+    width: width of queries, keys and values, all heads together.
+    dropout_rate: dropout of the attention weights.
+    out_width: width of the output; None is `width`.
+    implementation: None computes the weights and returns them. "xla" or
+      "cudnn" calls `attend_fused` where nobody can see the weights (no
+      `intermediates` are collected) and nothing is dropped.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  num_heads: int
+  width: int
+  dropout_rate: float = 0.0
+  out_width: int | None = None
+  implementation: str | None = None
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(
+    self, query: Array, context: Array, mask: Array | None, *, train: bool
+  ) -> tuple[Array, Array | None]:
+    """Lets every query token look at the context tokens.
+
+    Args:
+      query: [B, Nq, Dq].
+      context: [B, Nk, Dk], keys and values.
+      mask: bool [B, Nk] or [B, Nq, Nk], True = may be looked at, or None.
+      train: whether dropout is on.
+
+    Returns:
+      The output [B, Nq, out_width] and the weights [B, H, Nq, Nk], zeros in
+      both for a query with no key. The weights are None where
+      `implementation` computed none.
+
+    Raises:
+      ValueError: `width` is not a multiple of `num_heads`, or the mask does
+        not fit.
+    """
+    if self.width % self.num_heads:
+      raise ValueError(
+        f"attention needs a width that its heads divide, got width"
+        f" {self.width} and {self.num_heads} heads"
+      )
+
+    def project(inputs: Array, name: str) -> Array:
+      inputs = nn.Dense(
+        self.width,
+        use_bias=name != "key",
+        dtype=self.dtype,
+        param_dtype=self.param_dtype,
+        name=name,
+      )(inputs)
+      return inputs.reshape(*inputs.shape[:2], self.num_heads, -1)
+
+    heads = project(query, "query")
+    keys, values = project(context, "key"), project(context, "value")
+    drops = train and self.dropout_rate > 0.0
+    fused = self.implementation is not None and not drops
+    if fused and not self.is_mutable_collection("intermediates"):
+      weights = None
+      out = attend_fused(
+        heads, keys, values, mask, implementation=self.implementation
+      )
+    else:
+      out, weights = attend(
+        heads,
+        keys,
+        values,
+        mask,
+        dropout_rate=self.dropout_rate,
+        dropout_rng=self.make_rng("dropout") if drops else None,
+      )
+    out = nn.Dense(
+      self.out_width or self.width,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="out",
+    )(out.reshape(*out.shape[:2], self.width))
+    if mask is not None:  # A missing context adds nothing, not even a bias.
+      any_key = mask.any(axis=-1)
+      out = jnp.where(
+        any_key[:, None, None] if mask.ndim == 2 else any_key[..., None], out, 0
+      )
+    return out, weights

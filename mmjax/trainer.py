@@ -1,0 +1,238 @@
+"""One run, from a configuration to a finished work directory.
+
+The order is: lock, refuse what does not fit, prepare the data, initialise or
+restore, loop. The same call made again on the same work directory resumes. A
+work directory holds
+
+  checkpoints/   one folder a step, see `mmjax/checkpoint.py`
+  metrics.jsonl  one line for each log or evaluation event
+  tensorboard/   the same scalars for TensorBoard
+  lock           held while a trainer runs
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fiddle as fdl
+import jax
+
+from mmjax import config as config_lib
+from mmjax.checkpoint import Checkpoints
+from mmjax.experiment import RESUMABLE_SETTINGS, Experiment
+from mmjax.locks import FileLock
+from mmjax.metrics.classification import correct
+from mmjax.training.interruption import StopSignals
+from mmjax.training.loop import run_loop
+from mmjax.training.parallel import choose_num_devices, compile_step, replicate
+from mmjax.training.progress import Progress, make_progress
+from mmjax.training.state import TrainState, abstract_state, create_state
+from mmjax.training.step import make_eval_step, make_train_step
+from mmjax.training.writers import MetricsWriter
+
+CHECKPOINTS_DIR = "checkpoints"
+
+
+def train(config: fdl.Buildable, workdir: str | os.PathLike[str]) -> bool:
+  """Trains an experiment to its end, or goes on where it was stopped.
+
+  Args:
+    config: Fiddle configuration of an `Experiment`.
+    workdir: the run's own directory; made if missing.
+
+  Returns:
+    True when the run is complete, False when a signal stopped it: then its
+    current step is saved.
+
+  Raises:
+    LockedError: another trainer is at work in `workdir`.
+    ConfigError: `workdir` holds a run of another configuration.
+    CheckpointError: no checkpoint in `workdir` is intact.
+    NonFiniteError: the loss or gradient of a step was not finite.
+    ValueError: settings that do not fit the data or the devices.
+  """
+  workdir = pathlib.Path(workdir)
+  purpose = f"training in {workdir}"
+  with (
+    FileLock(workdir / "lock", wait=False, purpose=purpose),
+    StopSignals() as stop,
+    make_progress() as progress,
+    Checkpoints(workdir / CHECKPOINTS_DIR) as checkpoints,
+  ):
+    _check_resumable(config, checkpoints)
+    run = _Run(config, checkpoints, progress)
+    return run.finish(workdir, should_stop=stop.requested)
+
+
+def _check_resumable(config: fdl.Buildable, checkpoints: Checkpoints) -> None:
+  """Refuses a work directory whose run had another configuration."""
+  if not checkpoints.steps():
+    return
+  saved = config_lib.load(checkpoints.load_config())
+  if saved.name != config.name:
+    raise config_lib.ConfigError(
+      f"{checkpoints.directory.parent} holds a run of {saved.name!r}, not of "
+      f"{config.name!r}; choose another --workdir"
+    )
+  changes = config_lib.difference(saved, config, ignore=RESUMABLE_SETTINGS)
+  if changes:
+    raise config_lib.ConfigError(
+      f"{checkpoints.directory.parent} holds a run with other settings ("
+      + "; ".join(changes)
+      + "); take the changes back to resume it, or choose another --workdir"
+    )
+
+
+class _Run:
+  """The built parts of a run, and how they fit together."""
+
+  def __init__(
+    self,
+    config: fdl.Buildable,
+    checkpoints: Checkpoints,
+    progress: Progress,
+  ):
+    experiment: Experiment = fdl.build(config)
+    training = experiment.training
+    self.experiment = experiment
+    self.config_json = config_lib.dump(config)
+    self.checkpoints = checkpoints
+    self.progress = progress
+    self.num_devices = choose_num_devices(training.num_devices)
+
+    experiment.data.prepare()
+    self.assets = experiment.data.load_assets()
+    self.batches = experiment.data.train_batches(
+      self.assets,
+      batch_size=training.batch_size,
+      seed=experiment.seed,
+      num_shards=self.num_devices,
+    )
+    self.eval_batches = experiment.data.eval_batches(
+      self.assets,
+      experiment.evaluation.split,
+      batch_size=experiment.evaluation.batch_size,
+      num_shards=self.num_devices,
+    )
+
+    model, optimizer = experiment.model, experiment.optimizer
+    self.tx = optimizer(training.num_steps)
+    self.train_step = compile_step(
+      make_train_step(
+        model.apply,
+        experiment.loss,
+        self.tx,
+        metric_fns={"accuracy": correct},
+        learning_rate_fn=optimizer.schedule(training.num_steps),
+        accumulation_steps=training.accumulation_steps,
+      ),
+      self.num_devices,
+      donate=True,
+    )
+    self.eval_step = compile_step(
+      make_eval_step(model.apply, experiment.evaluation.metrics),
+      self.num_devices,
+    )
+
+  def finish(
+    self,
+    workdir: pathlib.Path,
+    should_stop: Callable[[], bool],
+  ) -> bool:
+    """Trains from the last saved step to the end; False if stopped."""
+    training = self.experiment.training
+    state = self._create_or_restore()
+    step = int(state.step)
+    with MetricsWriter(workdir, start_step=step) as writer:
+      state, stopped = run_loop(
+        replicate(state, self.num_devices),
+        train_step=self.train_step,
+        batches_from=self.batches.iterate,
+        num_steps=training.num_steps,
+        log_every=training.log_every,
+        eval_every=training.eval_every,
+        checkpoint_every=training.checkpoint_every,
+        evaluate_fn=self._evaluate,
+        save_fn=self._save,
+        writer=writer,
+        should_stop=should_stop,
+        record_ids=self.batches.record_ids,
+        progress=self.progress,
+        start_seconds=writer.seconds,
+      )
+    self.checkpoints.wait()
+    if step >= training.num_steps:
+      self.progress.message(f"this run is complete: step {step} of {step}")
+    return not stopped
+
+  def _create_or_restore(self) -> TrainState:
+    """Initialises the state, or restores the newest intact one."""
+    rng = jax.random.key(self.experiment.seed)
+    init_fn = make_init_fn(self.experiment, self._one_shard())
+    if not self.checkpoints.steps():
+      with self.progress.phase("initialising the parameters"):
+        return jax.block_until_ready(create_state(init_fn, self.tx, rng))
+    target = abstract_state(init_fn, self.tx, rng)
+    restored = self.checkpoints.restore(
+      "latest", params_target=target.params, state_target=_rest(target)
+    )
+    return TrainState(params=restored.params, **restored.state)
+
+  def _one_shard(self) -> dict[str, Any]:
+    batch = self.batches.batch(0)
+    if self.num_devices == 1:
+      return batch
+    return {name: value[0] for name, value in batch.items()}
+
+  def _evaluate(self, state: TrainState) -> Mapping[str, Any]:
+    """Scores a state on the split that training watches."""
+    total = None
+    for batch in self.eval_batches.iterate():
+      counts = self.eval_step(state.params, batch)
+      total = counts if total is None else jax.tree.map(_add, total, counts)
+    metrics = self.experiment.evaluation.metrics
+    scores = metrics.compute(
+      jax.device_get(total),
+      labels=self.assets["labels"],
+      types=self.assets["question_types"],
+    )
+    return {name: scores[name] for name in ("accuracy", "ece")}
+
+  def _save(
+    self, state: TrainState, scores: Mapping[str, Any] | None
+  ) -> None:
+    self.checkpoints.save(
+      int(state.step),
+      params=state.params,
+      state=_rest(state),
+      config=self.config_json,
+      assets=self.assets,
+      metrics=scores,
+    )
+
+
+def make_init_fn(
+  experiment: Experiment, batch: Mapping[str, Any]
+) -> Callable[[jax.Array], Any]:
+  """Returns a function from a key to the model's fresh variables.
+
+  Args:
+    experiment: whose model it is.
+    batch: one device's batch; only its shapes and dtypes matter.
+  """
+  return lambda rng: experiment.model.init(rng, batch, train=False)
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+  """The state without the parameters, which are saved on their own."""
+  return {
+    "step": state.step,
+    "opt_state": state.opt_state,
+    "rng": state.rng,
+    "bad_step": state.bad_step,
+  }
+
+
+def _add(a: jax.Array, b: jax.Array) -> jax.Array:
+  return a + b

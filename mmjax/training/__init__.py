@@ -1,0 +1,1 @@
+"""Training: state, optimizer, step, devices, loop, logs and interruption."""

@@ -1,0 +1,128 @@
+import io
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+from mmjax.data import archives
+
+ESCAPES = [
+  "/etc/evil",
+  "../evil",
+  "a/../../evil",
+  "a\\..\\..\\evil",
+  "C:\\evil",
+  "C:evil",
+  "//host/share/evil",
+]
+
+
+def make_zip(path, members):
+  with zipfile.ZipFile(path, "w") as file:
+    for name, data, mode in members:
+      info = zipfile.ZipInfo(name)
+      # ZipInfo normalises some names on creation; hostile writers do not.
+      info.filename = name
+      info.external_attr = mode << 16
+      file.writestr(info, data)
+
+
+def make_tar(path, members):
+  with tarfile.open(path, "w:gz") as file:
+    for name, data, kind in members:
+      info = tarfile.TarInfo(name)
+      info.type = kind
+      if kind == tarfile.REGTYPE:
+        info.size = len(data)
+        file.addfile(info, io.BytesIO(data))
+      else:
+        info.linkname = data.decode()
+        file.addfile(info)
+
+
+def assert_refused(archive, tmp_path, match):
+  before = {path for path in tmp_path.rglob("*") if path != archive}
+  with pytest.raises(archives.ArchiveError, match=match):
+    archives.unpack(archive, tmp_path / "deep" / "target")
+  after = {path for path in tmp_path.rglob("*") if path != archive}
+  # Not even the good members that come first were written.
+  assert after - before <= {tmp_path / "deep", tmp_path / "deep" / "target"}
+
+
+def test_good_archives_are_unpacked_alike(tmp_path):
+  content = {"a.txt": b"one", "b/c/d.txt": b"two", "..e": b"three"}
+  regular = stat.S_IFREG | 0o644
+  make_zip(
+    tmp_path / "x.whl",
+    [*((n, d, regular) for n, d in content.items()), ("b/empty/", b"", 0)],
+  )
+  make_tar(
+    tmp_path / "x.tgz",
+    [
+      *((n, d, tarfile.REGTYPE) for n, d in content.items()),
+      ("b/empty", b"", tarfile.DIRTYPE),
+    ],
+  )
+  for name in ("x.whl", "x.tgz"):
+    target = tmp_path / f"{name}-tree"
+    archives.unpack(tmp_path / name, target)
+    found = {
+      path.relative_to(target).as_posix(): path.read_bytes()
+      for path in target.rglob("*")
+      if path.is_file()
+    }
+    assert found == content
+    assert (target / "b" / "empty").is_dir()
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_escaping_names_are_refused(tmp_path, name):
+  make_zip(tmp_path / "x.zip", [("good", b"", 0), (name, b"evil", 0)])
+  make_tar(
+    tmp_path / "x.tar.gz",
+    [("good", b"", tarfile.REGTYPE), (name, b"evil", tarfile.REGTYPE)],
+  )
+  for archive in ("x.zip", "x.tar.gz"):
+    assert_refused(tmp_path / archive, tmp_path / archive[2:], "outside")
+
+
+def test_links_and_devices_are_refused(tmp_path):
+  make_zip(
+    tmp_path / "x.zip",
+    [("good", b"", 0), ("link", b"/etc/passwd", stat.S_IFLNK | 0o777)],
+  )
+  assert_refused(tmp_path / "x.zip", tmp_path / "in", "'link'")
+  kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
+  for kind in kinds:
+    make_tar(
+      tmp_path / "x.tar.gz",
+      [("good", b"", tarfile.REGTYPE), ("link", b"../../evil", kind)],
+    )
+    assert_refused(tmp_path / "x.tar.gz", tmp_path / f"in{kind}", "'link'")
+
+
+def test_damaged_and_unknown_archives_are_refused(tmp_path):
+  for name in ("x.zip", "x.tgz", "x.rar"):
+    (tmp_path / name).write_bytes(b"no archive at all")
+    with pytest.raises(archives.ArchiveError, match=name):
+      archives.unpack(tmp_path / name, tmp_path / f"{name}-tree")
+
+
+@pytest.mark.parametrize("goal", ["a.txt", "../evil"])
+def test_debian_packages_may_link_inside_only(tmp_path, monkeypatch, goal):
+  programs = tmp_path / "bin"
+  programs.mkdir()
+  script = programs / "dpkg-deb"
+  script.write_text(
+    f'#!/bin/sh\necho hi > "$3/a.txt"; ln -s {goal} "$3/link"\n'
+  )
+  script.chmod(0o755)
+  monkeypatch.setenv("PATH", str(programs), prepend=":")
+  (tmp_path / "x.deb").touch()
+  if goal == "a.txt":
+    archives.unpack(tmp_path / "x.deb", tmp_path / "tree")
+    assert (tmp_path / "tree" / "link").read_text() == "hi\n"
+  else:
+    with pytest.raises(archives.ArchiveError, match="'link'"):
+      archives.unpack(tmp_path / "x.deb", tmp_path / "tree")

@@ -1,0 +1,79 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mmjax.data import prepare
+
+COMMAND = [sys.executable, "-W", "error", "-m", "mmjax.data.prepare"]
+
+
+def start(cache):
+  return subprocess.Popen(
+    [*COMMAND, "easy_vqa"],
+    env=os.environ | {"MMJAX_CACHE": str(cache)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def prepared(cache):
+  return sorted(path.name for path in (cache / "datasets/easy_vqa").iterdir())
+
+
+def test_killed_prepare_can_be_rerun(tmp_path):
+  process = start(tmp_path)
+  folder = tmp_path / "datasets" / "easy_vqa"
+  deadline = time.monotonic() + 30
+  while not list(folder.glob("incomplete.*/*")):  # records are being written
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.002)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert prepared(tmp_path) != ["1.0.0"]
+  again = start(tmp_path)
+  out, err = again.communicate(timeout=60)
+  assert again.returncode == 0, err
+  assert "is ready" in out
+  assert prepared(tmp_path) == ["1.0.0"]
+
+
+def test_concurrent_prepares_make_one_data_set(tmp_path):
+  processes = [start(tmp_path) for _ in range(2)]
+  results = [process.communicate(timeout=60) for process in processes]
+  assert [process.returncode for process in processes] == [0, 0], results
+  assert prepared(tmp_path) == ["1.0.0"]
+  # One of them prepared, the other waited for it.
+  assert sum("prepared easy_vqa" in err for _, err in results) == 1
+
+
+def test_finished_data_are_left_alone(easy_vqa, cache, capfd):
+  (info,) = (cache / "datasets").rglob("dataset_info.json")
+  before = info.stat().st_mtime_ns
+  assert prepare.main(["easy_vqa"]) == 0
+  assert info.stat().st_mtime_ns == before
+  assert "preparing" not in capfd.readouterr().err
+
+
+def test_list_and_help_and_mistakes(capsys, tmp_path, monkeypatch):
+  monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
+  assert prepare.main(["--list"]) == 0
+  assert "easy_vqa: Questions" in capsys.readouterr().out
+  with pytest.raises(SystemExit) as helped:
+    prepare.main(["--help"])
+  assert helped.value.code == 0
+  assert "MMJAX_CACHE" in capsys.readouterr().out
+  for arguments in ([], ["easy_vqz"]):
+    with pytest.raises(SystemExit) as failed:
+      prepare.main(arguments)
+    assert failed.value.code == 2
+  capsys.readouterr()
+  assert prepare.main(["easy_vqa", "--manual-dir", str(tmp_path)]) == 1
+  err = capsys.readouterr().err
+  assert "error: there is no easy_vqa-1.0-py3-none-any.whl" in err
+  assert "Traceback" not in err

@@ -1,0 +1,182 @@
+"""What every encoder promises, from one table."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from module_checks import (
+  assert_every_parameter_learns,
+  product_dtypes,
+  random_variables,
+)
+
+from mmjax.encoders.image import GridEncoder, PatchEncoder
+from mmjax.encoders.text import RecurrentEncoder, TransformerEncoder
+
+_RNG = np.random.default_rng(0)
+IMAGES = _RNG.integers(0, 256, (3, 11, 13, 3)).astype(np.uint8)
+IMAGES_MASK = np.array([True, False, True])
+WORDS = _RNG.integers(0, 11, (3, 7)).astype(np.int32)
+WORDS_MASK = np.array(
+  [[1, 1, 1, 1, 0, 0, 0], [0] * 7, [1, 0, 1, 0, 1, 1, 1]], bool
+)
+
+# name: module, values, mask, tokens, parameters
+CASES = {
+  "grid": (
+    GridEncoder(7, features=(3, 5)),
+    (IMAGES, IMAGES_MASK),
+    (3, 3 * 4, 7),
+    (27 * 3 + 3 + 6) + (27 * 5 + 5 + 10) + (5 * 7 + 7) + 14,
+  ),
+  "grid_stem": (
+    GridEncoder(7, features=(5,), stem_size=2),
+    (IMAGES, IMAGES_MASK),
+    (3, 3 * 4, 7),
+    (9 * 12 * 5 + 5 + 10) + (5 * 7 + 7) + 14,
+  ),
+  "patch": (
+    PatchEncoder(6, 5, num_layers=2, num_heads=3, mlp_dim=11),
+    (IMAGES, IMAGES_MASK),
+    (3, 3 * 3, 6),
+    (75 * 6 + 6) + 12 + 2 * (24 + 162 + 149) + 12,
+  ),
+  "lstm": (
+    RecurrentEncoder(11, 5, 7),  # 4 for each direction
+    (WORDS, WORDS_MASK),
+    (3, 7, 7),
+    11 * 5 + 2 * (5 * 16 + 16 + 4 * 16) + (8 * 7 + 7) + 14,
+  ),
+  "gru_two_layers": (
+    RecurrentEncoder(11, 5, 7, cell="gru", bidirectional=False, num_layers=2),
+    (WORDS, WORDS_MASK),
+    (3, 7, 7),
+    11 * 5
+    + (5 * 21 + 21 + 7 * 21 + 7)
+    + (7 * 21 + 21 + 7 * 21 + 7)
+    + (7 * 7 + 7)
+    + 14,
+  ),
+  "transformer": (
+    TransformerEncoder(
+      11, 6, num_layers=2, num_heads=3, mlp_dim=11, max_length=7
+    ),
+    (WORDS, WORDS_MASK),
+    (3, 7, 6),
+    11 * 6 + 7 * 6 + 2 * (24 + 162 + 149) + 12,
+  ),
+}
+
+names = pytest.mark.parametrize("name", CASES)
+
+
+@functools.cache
+def _init(name, dtype="float32"):
+  module, inputs, *_ = CASES[name]
+  module = module.clone(dtype=dtype)
+  variables = random_variables(module.init, *inputs, train=False)
+  return module, variables, inputs
+
+
+@functools.cache
+def _apply_fn(name):
+  module, variables, _ = _init(name)
+  return jax.jit(lambda *args: module.apply(variables, *args, train=False))
+
+
+@names
+def test_shapes_dtypes_and_parameter_count(name):
+  module, variables, inputs = _init(name)
+  tokens = jax.eval_shape(
+    lambda variables: module.apply(variables, *inputs, train=False), variables
+  )
+  assert tokens.values.shape == CASES[name][2]
+  assert tokens.values.dtype == jnp.float32
+  assert tokens.mask.shape == CASES[name][2][:2]
+  assert tokens.mask.dtype == jnp.bool_
+  assert tokens.group_sizes is None
+  assert set(variables) == {"params"}
+  assert sum(x.size for x in jax.tree.leaves(variables)) == CASES[name][3]
+
+
+@names
+def test_masked_tokens_are_zero_and_masks_are_the_input(name):
+  _, _, (values, mask) = _init(name)
+  tokens = _apply_fn(name)(values, mask)
+  expected = (
+    mask
+    if mask.ndim == 2
+    else np.repeat(mask[:, None], tokens.mask.shape[1], axis=1)
+  )
+  np.testing.assert_array_equal(tokens.mask, expected)
+  np.testing.assert_array_equal(tokens.values[~expected], 0)
+  assert np.all(np.abs(tokens.values[expected]).max(-1) > 0)
+
+
+@names
+def test_masked_content_changes_nothing(name):
+  _, _, (values, mask) = _init(name)
+  spread = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+  other = np.where(spread, values, 11 - values).astype(values.dtype)
+  assert np.any(other != values)
+  chex.assert_trees_all_equal(
+    _apply_fn(name)(values, mask), _apply_fn(name)(other, mask)
+  )
+
+
+@names
+def test_jit_equals_eager_and_rows_stand_alone(name):
+  module, variables, inputs = _init(name)
+  eager = module.apply(variables, *inputs, train=False)
+  chex.assert_trees_all_close(_apply_fn(name)(*inputs), eager, atol=1e-4)
+  for row in (0, 2):
+    alone = _apply_fn(name)(*[x[row : row + 1] for x in inputs])
+    chex.assert_trees_all_close(
+      alone, jax.tree.map(lambda x, r=row: x[r : r + 1], eager), atol=1e-4
+    )
+
+
+@names
+def test_every_parameter_has_a_gradient(name):
+  module, variables, inputs = _init(name)
+  out_weights = np.random.default_rng(1).normal(size=CASES[name][2])
+
+  def loss_fn(variables):
+    tokens = module.apply(variables, *inputs, train=False)
+    return jnp.sum(jnp.tanh(tokens.values) * out_weights)
+
+  assert_every_parameter_learns(loss_fn, variables)
+
+
+@names
+def test_bfloat16_reaches_every_product(name):
+  module, variables, inputs = _init(name, "bfloat16")
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
+  apply_fn = lambda v: module.apply(v, *inputs, train=False)  # noqa: E731
+  tokens = jax.jit(apply_fn)(variables)
+  assert tokens.values.dtype == jnp.bfloat16
+  np.testing.assert_allclose(  # finite, and near the values in float32
+    tokens.values.astype(jnp.float32),
+    _apply_fn(name)(*inputs).values,
+    atol=0.25,
+  )
+  found = list(product_dtypes(jax.make_jaxpr(apply_fn)(variables).jaxpr))
+  assert found
+  assert all(dtypes == {jnp.dtype("bfloat16")} for dtypes in found)
+
+
+@pytest.mark.parametrize("name", ["patch", "gru_two_layers", "transformer"])
+def test_dropout_is_on_only_in_training(name):
+  module, variables, inputs = _init(name)
+  module = module.clone(dropout_rate=0.5)
+  plain = _apply_fn(name)(*inputs)  # without any dropout
+  apply_fn = jax.jit(module.apply, static_argnames="train")
+  rngs = {"dropout": jax.random.key(0)}
+  evaluated = apply_fn(variables, *inputs, train=False, rngs=rngs)
+  chex.assert_trees_all_close(evaluated, plain, atol=1e-6)
+  dropped = apply_fn(variables, *inputs, train=True, rngs=rngs)
+  assert not np.allclose(plain.values, dropped.values, atol=1e-3)
+  np.testing.assert_array_equal(dropped.values[~dropped.mask], 0)

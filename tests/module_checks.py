@@ -1,0 +1,43 @@
+"""What the contract tests of modules share.
+
+Importable from every test: pytest puts the folder of `conftest.py` on the path.
+"""
+
+import jax
+import numpy as np
+
+
+def random_variables(init_fn, *args, **kwargs):
+  """Variables of the right shapes from numpy: there is no init to compile.
+
+  Biases are not zero, so that a missing one shows.
+  """
+  noise = np.random.default_rng(7)
+  shapes = jax.eval_shape(
+    lambda rng: init_fn(rng, *args, **kwargs), jax.random.key(0)
+  )
+  return jax.tree.map(
+    lambda x: np.asarray(0.5 * noise.normal(size=x.shape), x.dtype), shapes
+  )
+
+
+def assert_every_parameter_learns(loss_fn, variables):
+  """Checks each gradient: finite, and above rounding noise."""
+  grads = jax.tree_util.tree_leaves_with_path(
+    jax.jit(jax.grad(loss_fn))(variables)
+  )
+  norms = {jax.tree_util.keystr(p): np.linalg.norm(g) for p, g in grads}
+  median = np.median(list(norms.values()))
+  assert np.isfinite(median), norms
+  assert all(norm > 1e-5 * median for norm in norms.values()), norms
+
+
+def product_dtypes(jaxpr):
+  """Yields the dtypes that enter each matrix product and convolution."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+      yield {var.aval.dtype for var in eqn.invars}
+    for value in eqn.params.values():
+      inner = getattr(value, "jaxpr", value)
+      if hasattr(inner, "eqns"):
+        yield from product_dtypes(inner)

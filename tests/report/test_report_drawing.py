@@ -1,0 +1,87 @@
+"""One example as one picture."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.report.attention import Edge
+from mmjax.report.drawing import draw_attention, plot_attention, plot_edges
+from mmjax.report.examples import ExampleView
+from mmjax.report.overlays import view_edges
+
+
+def _view(attention=None, answer="no"):
+  return ExampleView(
+    image=np.full((30, 50, 3), 200, np.uint8),
+    words=["any", "$red"],
+    text="any $red$ <b>?",
+    answer=answer,
+    top=[("no", 0.75), ("yes", 0.25)],
+    attention=attention or {},
+    grid=(3, 5),
+  )
+
+
+def _graph():
+  rng = np.random.default_rng(1)
+  sizes = {"image": 15, "text": 7}
+  return {
+    f"{q}_over_{k}": rng.random((2, 3, sizes[q], sizes[k]))
+    for q in sizes
+    for k in sizes
+  }
+
+
+def test_edges_join_the_middles_of_their_cells():
+  edges = [
+    Edge(("image", 0), ("image", 14), 0.4),
+    Edge(("text", 1), ("image", 6), 0.2),
+  ]
+  axes = plot_edges(_view(), edges).axes[0]
+  first, second = axes.lines[:2]
+  assert list(first.get_xdata()) == [45, 5]
+  assert list(first.get_ydata()) == [25, 5]
+  assert (second.get_xdata()[0], second.get_ydata()[0]) == (15, 15)
+  assert second.get_xdata()[1] > 50  # beside the image, at the second word
+  assert second.get_ydata()[1] == 22.5
+  assert first.get_linewidth() > second.get_linewidth()
+  assert [text.get_text() for text in axes.texts] == ["any", "$red"]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_attention_is_drawn_to_a_file(tmp_path, kind):
+  path = tmp_path / "new" / f"out.{kind}"
+  draw_attention(path, _view(_graph()))
+  start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[kind]
+  assert path.read_bytes().startswith(start)
+
+
+def test_the_picture_shows_question_answers_maps_and_edges():
+  view = _view(_graph())
+  figure = plot_attention(view)
+  head, maps, tail = figure.subfigs
+  assert "any $red$ <b>?" in head.get_suptitle()
+  assert "no   (true: no)" in head.get_suptitle()
+  bars = [bar.get_width() for bar in head.axes[0].patches]
+  assert bars == [0.75, 0.25]
+  titles = [axes.get_title() for axes in maps.axes]
+  assert titles == ["", "all words", "any", "$red"]
+  assert len(tail.axes[0].lines) > len(view_edges(view))
+
+
+def test_a_model_without_attention_says_so(tmp_path):
+  figure = plot_attention(_view(answer=None))
+  assert "no attention" in figure.subfigs[0].get_supxlabel()
+  assert "true" not in figure.subfigs[0].get_suptitle()
+  draw_attention(tmp_path / "out.png", _view(answer=None))
+  picture = Image.open(io.BytesIO((tmp_path / "out.png").read_bytes()))
+  assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize("name", ["out", "out.txt"])
+def test_other_endings_are_refused_in_one_sentence(tmp_path, name):
+  with pytest.raises(ValueError, match=r"ends in \.png, \.svg or \.pdf"):
+    draw_attention(tmp_path / name, _view())
+  assert not list(tmp_path.iterdir())

@@ -1,0 +1,121 @@
+"""The documentation is true: its code runs, its commands and links exist."""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from experiments.configs import EXPERIMENTS
+from mmjax import config as config_lib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [
+  ROOT / "README.md",
+  ROOT / "CONTRIBUTING.md",
+  ROOT / "experiments" / "README.md",
+  *PAGES,
+]
+
+
+def read_blocks(path, language):
+  """The fenced blocks of a language: (number of the first line, text)."""
+  text = path.read_text(encoding="utf-8")
+  pattern = rf"^```{language}\n(.*?)^```$"
+  return [
+    (text[: match.start(1)].count("\n") + 1, match[1])
+    for match in re.finditer(pattern, text, re.DOTALL | re.MULTILINE)
+  ]
+
+
+def run_blocks(path):
+  """Runs the Python blocks of a page in order, in one namespace."""
+  namespace = {"__name__": path.stem}
+  for line, code in read_blocks(path, "python"):
+    # Blank lines in front, so that a traceback names the line of the page.
+    exec(compile("\n" * (line - 1) + code, str(path), "exec"), namespace)
+
+
+def read_commands(path):
+  """The shell commands of a page, as lists of words, joined by `&&` or not."""
+  commands = []
+  for _, block in read_blocks(path, "bash"):
+    for line in block.replace("\\\n", " ").splitlines():
+      words = shlex.split(line, comments=True)
+      while words:
+        end = words.index("&&") if "&&" in words else len(words)
+        commands.append(words[:end])
+        words = words[end + 1 :]
+  return commands
+
+
+def name_of(path):
+  return path.relative_to(ROOT).as_posix()
+
+
+def test_the_reader_finds_blocks_and_commands(tmp_path):
+  page = tmp_path / "page.md"
+  page.write_text(
+    "# x\n\n```bash\na b \\\n  'c d' && e  # note\n```\n\n```python\nx = 1\n```\n"
+  )
+  assert read_commands(page) == [["a", "b", "c d"], ["e"]]
+  assert read_blocks(page, "python") == [(9, "x = 1\n")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_code_of_the_documentation_runs(
+  path, easy_vqa, tmp_path, monkeypatch
+):
+  del easy_vqa  # prepared once for all pages
+  monkeypatch.chdir(tmp_path)
+  run_blocks(path)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_commands_name_what_exists(path):
+  for words in read_commands(path):
+    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+      words = words[1:]  # JAX_NUM_CPU_DEVICES=2 python ...
+    if words[:2] != ["python", "-m"]:
+      continue
+    module = words[2]
+    assert importlib.util.find_spec(module) is not None, module
+    if module != "experiments.train" or words[3].startswith("-"):
+      continue
+    overrides = [
+      words[i + 1] for i, word in enumerate(words) if word == "--set"
+    ]
+    config_lib.build_config(EXPERIMENTS[words[3]], overrides)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_links_lead_somewhere(path):
+  text = re.sub(
+    r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+  )
+  targets = re.findall(r"\]\(([^)]+)\)", text)
+  broken = [
+    target
+    for target in targets
+    if not re.match(r"https?://|#", target)
+    and not (path.parent / target.partition("#")[0]).exists()
+  ]
+  assert broken == []
+
+
+def test_the_reference_has_a_page_for_every_part():
+  pages = "\n".join(
+    path.read_text(encoding="utf-8") for path in ROOT.glob("docs/api/*.md")
+  )
+  shown = {
+    folder
+    for folders in re.findall(r"<!-- modules: (.*?) -->", pages)
+    for folder in folders.split()
+  }
+  parts = {
+    path.parent.relative_to(ROOT / "mmjax").as_posix()
+    for path in ROOT.glob("mmjax/**/*.py")
+  }
+  assert shown == parts
