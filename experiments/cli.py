@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 OWN_PACKAGES = ("mmjax", "experiments", "__main__")
@@ -75,6 +76,26 @@ def build_config(
   return config
 
 
+def score(
+  workdir: str,
+  *,
+  step: str = "best",
+  split: str = "test",
+  report: bool,
+  trust: Sequence[str] = (),
+) -> None:
+  """Scores a checkpoint, writes its report if asked to, prints the scores."""
+  from mmjax.evaluation import evaluate
+
+  evaluated = evaluate(workdir, step=step, split=split, trust=trust)
+  if report:
+    from mmjax.explanation import write_report
+
+    path = write_report(workdir, evaluated)
+    print(f"report: {path}", file=sys.stderr)
+  print_json(evaluated.summary())
+
+
 def print_json(value: Mapping[str, Any]) -> None:
   """Prints one line of JSON, which scripts read as the last line."""
   print(json.dumps(value, allow_nan=False), flush=True)
@@ -89,6 +110,9 @@ def run_main(main: Callable[[], int]) -> None:
   """
   try:
     code = main()
+  except BrokenPipeError:  # the reader of our output, such as head, has left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 1
   except (OSError, RuntimeError, ValueError) as error:
     if not _raised_by_us(error):
       raise

@@ -25,16 +25,12 @@ def main() -> int:
   )
   args = parser.parse_args()
 
-  from mmjax.evaluation import evaluate
-
-  cli.print_json(
-    evaluate(
-      args.workdir,
-      step=args.step,
-      split=args.split,
-      report=args.report,
-      trust=args.trust,
-    )
+  cli.score(
+    args.workdir,
+    step=args.step,
+    split=args.split,
+    report=args.report,
+    trust=args.trust,
   )
   return 0
 

@@ -28,22 +28,20 @@ def main() -> int:
   parser.add_argument("--json", action="store_true", help="print JSON instead")
   args = parser.parse_args()
 
-  from mmjax.prediction import predict
+  from mmjax.evaluation import load_trained
+  from mmjax.explanation import explain_example
+  from mmjax.report.drawing import draw_attention
 
-  prediction = predict(
-    args.workdir,
-    image=args.image,
-    text=args.text,
-    step=args.step,
-    attention=args.attention,
-    trust=args.trust,
-  )
-  for note in prediction["notes"]:
+  trained = load_trained(args.workdir, args.step, trust=args.trust)
+  view, notes = explain_example(trained, image=args.image, text=args.text)
+  for note in notes:
     print(f"note: {note}", file=sys.stderr)
+  if args.attention is not None:
+    draw_attention(args.attention, view)
   if args.json:
-    cli.print_json(prediction)
+    cli.print_json({"answers": dict(view.top), "notes": notes})
     return 0
-  for answer, probability in prediction["answers"]:
+  for answer, probability in view.top:
     print(f"{answer:<12} {100 * probability:6.2f} %")
   return 0
 

@@ -47,9 +47,7 @@ def main() -> int:
     print("stopped; run the same command again to go on", file=sys.stderr)
     return EXIT_INTERRUPTED
   if args.report:
-    from mmjax.evaluation import evaluate
-
-    cli.print_json(evaluate(args.workdir, report=True))
+    cli.score(args.workdir, report=True)
   return 0
 
 

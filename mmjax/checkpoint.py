@@ -1,20 +1,19 @@
 """Checkpoints: one folder a step, verified on the way back. Orbax writes them.
 
     checkpoints/
-      200/          config  params  state  assets  metrics  digests
+      200/          config  params  state  assets  metrics  digests  files.json
       400/          ...
 
-Saving is atomic, in a thread: Orbax writes into a temporary folder and renames
-it, so a process killed at any moment leaves whole steps only. Kept are
-the latest steps and the best one. `digests` hashes every leaf of every other
-item; restoring compares them and never casts, and "latest" goes back to the
-newest intact step, with a message. Arrays are stored as numpy arrays, so a
-checkpoint does not depend on the devices of the process that wrote it.
+Saving is atomic, in a thread: a step is written beside its place and renamed
+into it, so a process killed at any moment leaves whole steps only. Kept are the
+latest steps and the best one. `digests` hashes every leaf of every other item,
+`files.json` the files with arrays, which spares Orbax reading damaged ones.
+Restoring compares both and never casts; "latest" goes back to the newest intact
+step, with a message. Arrays are stored as numpy arrays, whatever the devices.
 
 One process may write to a directory (the trainer holds a lock on it), any
-number may read meanwhile. Retention is ours and not that of Orbax's manager,
-which believes unverified metrics and removes a step file by file under the
-eyes of a reader.
+number may read meanwhile. Retention is ours: Orbax's manager believes metrics
+unverified and removes a step file by file under the eyes of a reader.
 """
 
 import dataclasses
@@ -28,10 +27,12 @@ from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any, Literal, Self, TypeVar
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from mmjax import digests
-from mmjax.step_content import StepContent, explain_failure
+from mmjax.step_content import StepContent, explain_failure, write_file_digests
 from mmjax.step_folders import (
   CheckpointError,
   StepFolders,
@@ -190,11 +191,10 @@ class Checkpoints:
     )
     with explain_failure(step, self.directory):
       self._damaged -= self._folders.clear_way(step, self._damaged)
-      exists = self._folders.path(step).exists()
       ignored = () if metrics is not None else ("metrics",)
-      if exists and self._content.has(step, manifest, ignored):
+      if self._content.has(step, manifest, ignored):
         return False
-    self._saving = (step, self._thread.submit(self._write, step, args, exists))
+    self._saving = (step, self._thread.submit(self._write, step, args))
     return True
 
   def wait(self) -> None:
@@ -285,19 +285,18 @@ class Checkpoints:
         self.message_fn(message)
     return result
 
-  def _write(self, step: int, args: ocp.args.Composite, exists: bool) -> None:
+  def _write(self, step: int, args: ocp.args.Composite) -> None:
     """Writes a step, then removes outdated ones; runs in the thread."""
     folders = self._folders
     folders.directory.mkdir(parents=True, exist_ok=True)
     folders.sweep()
-    path = folders.replacement(step) if exists else folders.path(step)
     with ocp.Checkpointer(_make_handler()) as writer:
-      writer.save(path, args=args)
-    if exists:
-      folders.replace(step)
+      writer.save(folders.staging(step), args=args)
+    write_file_digests(folders.staging(step))
+    folders.commit(step)
     scores, damaged = self._content.load_scores(self.best_metric)
     if step not in scores:
-      raise OSError(f"{path} is not there after it was written")
+      raise OSError("it is not there after it was written")
     best = find_best(scores, self.best_mode)
     for old in find_outdated(
       [*scores], keep_latest=self.keep_latest, keep=[best, *damaged]
@@ -325,11 +324,14 @@ def _pack(
   return ocp.args.Composite(**args), items
 
 
-def _load_arrays(folder: pathlib.Path, item: str, target: Any) -> Any:
-  """Loads one pytree as numpy arrays."""
-  with ocp.Checkpointer(_make_handler()) as reader:
-    args = ocp.args.Composite(**{item: ocp.args.StandardRestore(target)})
-    return reader.restore(folder, args=args)[item]
+def _load_arrays(folder: pathlib.Path, target: Any) -> Any:
+  """Loads some or all leaves of a pytree, as the arrays that are stored."""
+  as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), target)
+  args = ocp.args.PyTreeRestore(
+    target, restore_args=as_numpy, partial_restore=True
+  )
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    return reader.restore(folder, args=args)
 
 
 def _make_handler() -> ocp.CompositeCheckpointHandler:

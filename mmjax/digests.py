@@ -11,6 +11,7 @@ them become numpy arrays on the way to disk and come back as what they were.
 
 import hashlib
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 # have "impl" besides, the name of their generator.
 Entries = dict[str, dict[str, Any]]
 
-_DIGEST_BYTES = 16
 _PYTHON_SCALARS = (bool, int, float)
 
 
@@ -87,16 +87,25 @@ def digest_leaves(leaves: Mapping[str, Any]) -> tuple[Entries, dict[str, Any]]:
 
 def hash_array(array: np.ndarray) -> str:
   """Hashes dtype, shape and content of an array."""
-  digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+  digest = _new_digest()
   digest.update(f"{array.dtype} {array.shape}".encode())
   digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+  return digest.hexdigest()
+
+
+def hash_file(path: pathlib.Path) -> str:
+  """Hashes the content of a file."""
+  with path.open("rb") as file:
+    digest = hashlib.file_digest(file, _new_digest)
   return digest.hexdigest()
 
 
 def hash_json(value: Any) -> str:
   """Hashes a JSON value; the order of an object's keys does not matter."""
   text = json.dumps(value, sort_keys=True)
-  return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+  digest = _new_digest()
+  digest.update(text.encode())
+  return digest.hexdigest()
 
 
 def to_json(name: str, value: Any) -> Any:
@@ -229,6 +238,10 @@ def _from_host(
   if "impl" in entry:
     return jax.random.wrap_key_data(leaf, impl=entry["impl"])
   return leaf
+
+
+def _new_digest() -> "hashlib.blake2b":
+  return hashlib.blake2b(digest_size=16)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -7,9 +7,11 @@ of them, so there is no second set of config classes; see `mmjax/config.py`.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from mmjax.metrics.classification import ClassificationMetrics
 
@@ -44,6 +46,7 @@ RESUMABLE_SETTINGS = (
   "training.eval_every",
   "training.checkpoint_every",
   "training.num_devices",
+  "data.manual_dir",
 )
 
 
@@ -86,3 +89,9 @@ class Experiment:
   training: Training
   evaluation: Evaluation
   seed: int = 0
+
+
+def make_init_fn(experiment: Experiment) -> Callable[[jax.Array], Any]:
+  """Returns a function from a key to the model's fresh variables."""
+  batch = experiment.data.blank_batch()
+  return lambda rng: experiment.model.init(rng, batch, train=False)

@@ -20,20 +20,22 @@ from mmjax.step_folders import (
   get_score,
 )
 
+_FILES = "files.json"
+
 
 class StepContent:
   """Reads the items of a step: `ITEM/ITEM.json`, or arrays in `ITEM/`.
 
   Attributes:
     folders: of the steps.
-    load_arrays_fn: `(folder of the step, item, target) -> pytree` of numpy
-      arrays; may raise anything.
+    load_arrays_fn: `(folder of the item, target) -> pytree` of numpy arrays,
+      all or some of those stored; may raise anything.
   """
 
   def __init__(
     self,
     folders: StepFolders,
-    load_arrays_fn: Callable[[pathlib.Path, str, Any], Any],
+    load_arrays_fn: Callable[[pathlib.Path, Any], Any],
   ):
     self.folders = folders
     self.load_arrays_fn = load_arrays_fn
@@ -97,7 +99,7 @@ class StepContent:
     """Says whether a step was saved with these digests, but for `ignored`."""
     try:
       saved = self.load_manifest(step)
-    except DamageError:
+    except (DamageError, VanishedError):
       return False
     return all(saved[item] == items[item] for item in set(items) - {*ignored})
 
@@ -115,24 +117,49 @@ class StepContent:
     targets: Mapping[str, Any],
     entries: digests.Entries,
   ) -> dict[str, Any]:
-    folder = self.folders.path(step)
     arrays = {
       name: digests.host_target(entries[name], leaf)
       for name, leaf in targets.items()
     }
     stored = {name: array for name, array in arrays.items() if array.size}
-    if not stored:
-      return arrays
+    parts = [stored] if stored else []
+    if not self._has_intact_files(step, item):
+      # Slower, but it finds the leaf: storage fails in disorderly ways when
+      # one of many leaves is damaged.
+      parts = [{name: array} for name, array in stored.items()]
+    loaded = {name: array.copy() for name, array in arrays.items()}
+    folder = self.folders.path(step)
+    for part in parts:
+      try:
+        tree = self.load_arrays_fn(folder / item, digests.nest(part))
+      except Exception as error:
+        leaf = f"leaf {min(part)!r}" if len(part) == 1 else "as a whole"
+        raise _explain(folder, error, leaf) from error
+      loaded |= digests.name_leaves(tree)
+    return loaded
+
+  def _has_intact_files(self, step: int, item: str) -> bool:
+    folder = self.folders.path(step)
     try:
-      tree = self.load_arrays_fn(folder, item, digests.nest(stored))
-    except Exception as error:
-      # Storage names a leaf with dots.
-      named = [n for n in targets if n.replace("/", ".") in str(error)]
-      part = f"leaf {max(named, key=len)!r}" if named else "as a whole"
-      raise _explain(folder, error, part) from error
-    empty = arrays.keys() - stored.keys()
-    loaded = digests.name_leaves(tree)
-    return loaded | {name: arrays[name].copy() for name in empty}
+      saved = json.loads((folder / _FILES).read_bytes())
+      return saved[item] == _hash_files(folder / item)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+      return False
+
+
+def write_file_digests(folder: pathlib.Path) -> None:
+  """Writes the hashes of the files with arrays into a step's folder."""
+  files = {item: _hash_files(folder / item) for item in ("params", "state")}
+  (folder / _FILES).write_text(json.dumps(files))
+
+
+def _hash_files(folder: pathlib.Path) -> dict[str, str]:
+  """Returns `{relative path: hash}` of all files in a folder."""
+  return {
+    path.relative_to(folder).as_posix(): digests.hash_file(path)
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
 
 
 @contextlib.contextmanager
@@ -152,7 +179,7 @@ def explain_failure(step: int, directory: pathlib.Path) -> Iterator[None]:
 def _shorten(error: Exception) -> str:
   """Returns the kind of an error and the start of its message."""
   first, *_ = str(error).splitlines() or [""]
-  return f"{type(error).__name__}: {first[:200]}"
+  return f"{type(error).__name__}: {first[:100]}"
 
 
 def _explain(folder: pathlib.Path, error: Exception, part: str) -> Exception:

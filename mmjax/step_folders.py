@@ -18,10 +18,8 @@ from mmjax.digests import DamageError
 Which = Literal["latest", "best"] | int
 _T = TypeVar("_T")
 
-# The middle part is how Orbax names a folder that it has not finished.
-_LEFTOVER = re.compile(
-  r"(replacement-)?\d+\.orbax-checkpoint-tmp.*|(replacement|removed)-\d+"
-)
+# The end is how Orbax names a folder that it has not finished.
+_LEFTOVER = re.compile(r"(saving|removed)-\d+(\.orbax-checkpoint-tmp.*)?")
 
 
 class CheckpointError(ValueError):
@@ -54,14 +52,15 @@ class StepFolders:
     """Returns the folder of a step."""
     return self.directory / str(step)
 
-  def replacement(self, step: int) -> pathlib.Path:
-    """Returns the folder to write a step in while an old one is there."""
-    return self.directory / f"replacement-{step}"
+  def staging(self, step: int) -> pathlib.Path:
+    """Returns the folder to write a step in."""
+    return self.directory / f"saving-{step}"
 
-  def replace(self, step: int) -> None:
-    """Puts the replacement of a step in the step's place."""
-    self.remove(step)
-    self.replacement(step).rename(self.path(step))
+  def commit(self, step: int) -> None:
+    """Puts what was staged in the step's place, all at once."""
+    if self.path(step).exists():
+      self.remove(step)
+    self.staging(step).rename(self.path(step))
 
   def remove(self, step: int) -> None:
     """Removes a step: renamed first, so that no reader sees half of it."""

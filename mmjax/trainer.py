@@ -1,13 +1,8 @@
 """One run, from a configuration to a finished work directory.
 
 The order is: lock, refuse what does not fit, prepare the data, initialise or
-restore, loop. The same call made again on the same work directory resumes. A
-work directory holds
-
-  checkpoints/   one folder a step, see `mmjax/checkpoint.py`
-  metrics.jsonl  one line for each log or evaluation event
-  tensorboard/   the same scalars for TensorBoard
-  lock           held while a trainer runs
+restore, loop. The same call made again on the same work directory resumes.
+What it writes stands in `mmjax/workdir.py`.
 """
 
 import os
@@ -20,7 +15,7 @@ import jax
 
 from mmjax import config as config_lib
 from mmjax.checkpoint import Checkpoints
-from mmjax.experiment import RESUMABLE_SETTINGS, Experiment
+from mmjax.experiment import RESUMABLE_SETTINGS, Experiment, make_init_fn
 from mmjax.locks import FileLock
 from mmjax.metrics.classification import correct
 from mmjax.training.interruption import StopSignals
@@ -30,8 +25,7 @@ from mmjax.training.progress import Progress, make_progress
 from mmjax.training.state import TrainState, abstract_state, create_state
 from mmjax.training.step import make_eval_step, make_train_step
 from mmjax.training.writers import MetricsWriter
-
-CHECKPOINTS_DIR = "checkpoints"
+from mmjax.workdir import CHECKPOINTS_DIR, LOCK_FILE
 
 
 def train(config: fdl.Buildable, workdir: str | os.PathLike[str]) -> bool:
@@ -55,7 +49,7 @@ def train(config: fdl.Buildable, workdir: str | os.PathLike[str]) -> bool:
   workdir = pathlib.Path(workdir)
   purpose = f"training in {workdir}"
   with (
-    FileLock(workdir / "lock", wait=False, purpose=purpose),
+    FileLock(workdir / LOCK_FILE, wait=False, purpose=purpose),
     StopSignals() as stop,
     make_progress() as progress,
     Checkpoints(workdir / CHECKPOINTS_DIR) as checkpoints,
@@ -169,7 +163,7 @@ class _Run:
   def _create_or_restore(self) -> TrainState:
     """Initialises the state, or restores the newest intact one."""
     rng = jax.random.key(self.experiment.seed)
-    init_fn = make_init_fn(self.experiment, self._one_shard())
+    init_fn = make_init_fn(self.experiment)
     if not self.checkpoints.steps():
       with self.progress.phase("initialising the parameters"):
         return jax.block_until_ready(create_state(init_fn, self.tx, rng))
@@ -178,12 +172,6 @@ class _Run:
       "latest", params_target=target.params, state_target=_rest(target)
     )
     return TrainState(params=restored.params, **restored.state)
-
-  def _one_shard(self) -> dict[str, Any]:
-    batch = self.batches.batch(0)
-    if self.num_devices == 1:
-      return batch
-    return {name: value[0] for name, value in batch.items()}
 
   def _evaluate(self, state: TrainState) -> Mapping[str, Any]:
     """Scores a state on the split that training watches."""
@@ -199,9 +187,7 @@ class _Run:
     )
     return {name: scores[name] for name in ("accuracy", "ece")}
 
-  def _save(
-    self, state: TrainState, scores: Mapping[str, Any] | None
-  ) -> None:
+  def _save(self, state: TrainState, scores: Mapping[str, Any] | None) -> None:
     self.checkpoints.save(
       int(state.step),
       params=state.params,
@@ -210,18 +196,6 @@ class _Run:
       assets=self.assets,
       metrics=scores,
     )
-
-
-def make_init_fn(
-  experiment: Experiment, batch: Mapping[str, Any]
-) -> Callable[[jax.Array], Any]:
-  """Returns a function from a key to the model's fresh variables.
-
-  Args:
-    experiment: whose model it is.
-    batch: one device's batch; only its shapes and dtypes matter.
-  """
-  return lambda rng: experiment.model.init(rng, batch, train=False)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

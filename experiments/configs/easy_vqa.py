@@ -51,7 +51,7 @@ def easy_vqa(name, encoders, fusion, num_steps, batch_size, width, dtype, seed):
       encoders=encoders,
       fusion=fusion,
       head=Classifier(
-        num_classes=13, hidden_dim=2 * width, pooling="mean", dtype=dtype
+        num_classes=13, hidden=2 * width, pooling="mean", dtype=dtype
       ),
     ),
     data=EasyVqa(questions_per_image=8, max_words=12, image_size=64),

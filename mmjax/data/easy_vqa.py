@@ -254,44 +254,64 @@ class EasyVqa:
     )
     return batch, notes
 
-  def describe(
-    self, assets: Mapping[str, Any], record_id: str
-  ) -> dict[str, Any]:
-    """Returns one example for people to look at.
+  def blank_batch(self) -> collation.Batch:
+    """Returns a batch of one empty example, for its shapes and dtypes."""
+    return {
+      "image": np.zeros((1, self.image_size, self.image_size, 3), np.uint8),
+      "image_mask": np.ones(1, bool),
+      "image_index": np.zeros(1, np.int32),
+      "text": np.zeros((1, self.max_words), np.int32),
+      "text_mask": np.ones((1, self.max_words), bool),
+      "label": np.zeros(1, np.int32),
+      "question_type": np.zeros(1, np.int32),
+      "example_mask": np.ones(1, bool),
+    }
 
-    Args:
-      assets: unused here; a data set that stores labels as numbers needs it.
-      record_id: `<split>/<image>/<question>`, as `Batches.record_ids` gives.
+  def list_examples(self, split: str) -> dict[str, dict[str, Any]]:
+    """Returns what people read of each example of a split, by record id.
 
     Returns:
-      `image` [size, size, 3] uint8, `text`, `answer`, `type`, `image_id`,
-      `record_id`.
+      `text`, `answer`, `type` and `image_id` of each, in the official order;
+      the id is `<split>/<image>/<question>`, as `Batches.record_ids` gives.
+
+    Raises:
+      ValueError: there is no such split, or the data are not prepared.
+    """
+    return {
+      f"{split}/{record['image_id']}/{question_id}": {
+        "text": text,
+        "answer": answer,
+        "type": kind,
+        "image_id": record["image_id"],
+      }
+      for record in _open_split(split).without_images
+      for question_id, text, answer, kind in zip(
+        *(
+          record["questions"][key]
+          for key in ("question_id", "text", "answer", "type")
+        ),
+        strict=True,
+      )
+    }
+
+  def load_image(self, record_id: str) -> np.ndarray:
+    """Returns an example's image, uint8 [size, size, 3].
 
     Raises:
       ValueError: there is no such record, or the data are not prepared.
     """
-    try:
-      split, image_id, question_id = record_id.split("/")
-      source = _open_split(split)
-      ids = [each["image_id"] for each in source.without_images]
-      record = source[ids.index(int(image_id))]
-      questions = record["questions"]
-      row = questions["question_id"].index(int(question_id))
-    except ValueError as error:
+    split, *rest = record_id.split("/")
+    source = _open_split(split)
+    ids = [str(each["image_id"]) for each in source.without_images]
+    if len(rest) != 2 or rest[0] not in ids:
       raise ValueError(
-        f"there is no record {record_id!r} ({error}); an id is "
+        f"there is no record {record_id!r}; an id is "
         "<split>/<image>/<question>, for instance test/0/0"
-      ) from error
-    return {
-      "image": transforms.to_array(
-        transforms.open_image(record["image"]), self.image_size
-      ),
-      "text": questions["text"][row],
-      "answer": questions["answer"][row],
-      "type": questions["type"][row],
-      "image_id": record["image_id"],
-      "record_id": record_id,
-    }
+      )
+    record = source[ids.index(rest[0])]
+    return transforms.to_array(
+      transforms.open_image(record["image"]), self.image_size
+    )
 
   def _read_samples(
     self, assets: Mapping[str, Any], split: str

@@ -23,28 +23,29 @@ def _count_concat(widths):
   return sum(width * 6 + 6 for width in widths)
 
 
-def _count_co_attention(widths, self_attention=False):
+def _count_co_attention(widths, self_attention=False, rounds=2):
   m = len(widths)
   pairs = m * m if self_attention else m * (m - 1)
   norms = m if pairs else 0
   one = pairs * ATTENTION + (norms + m) * NORM + m * MLP
-  return 2 * one + m * NORM
+  return rounds * one + m * NORM
 
 
-def _count_graph(widths, edge_types=None, use_global=True):
+def _count_graph(widths, edge_types=None, use_global=True, rounds=2):
   m = len(widths)
   edge_types = m * m if edge_types is None else edge_types
   one = m * (2 * NORM + MLP) + (2 * m + 2 * edge_types) * 36
   if use_global:
     one += 2 * m * 36 + NORM
-  return _count_concat(widths) + 2 * one + edge_types * 3 + m * NORM
+  gains = (rounds - 1) * edge_types * 3
+  return _count_concat(widths) + rounds * one + gains + m * NORM
 
 
 CONCAT = Concat(WIDTH)
 CO_ATTENTION = CoAttention(WIDTH, num_heads=3, mlp_dim=11)
-CO_ATTENTION_SELF = CO_ATTENTION.clone(self_attention=True)
+CO_ATTENTION_SELF = CO_ATTENTION.clone(self_attention=True, num_rounds=1)
 GRAPH = GraphFusion(WIDTH, num_heads=3, mlp_dim=11)
-GRAPH_ACROSS = GRAPH.clone(within="none", use_global=False)
+GRAPH_ACROSS = GRAPH.clone(within="none", use_global=False, num_rounds=1)
 
 # name: module, modalities, widths, number of parameters
 CASES = {
@@ -53,21 +54,31 @@ CASES = {
   "concat_3": (CONCAT, list(SIZES), UNEQUAL, _count_concat([5, 11, 7])),
   "co_1": (CO_ATTENTION, ["text"], None, _count_co_attention([6])),
   "co_2": (CO_ATTENTION, ["image", "text"], None, _count_co_attention([6, 6])),
-  "co_3": (CO_ATTENTION, list(SIZES), None, _count_co_attention([6, 6, 6])),
+  "co_3": (
+    CO_ATTENTION.clone(num_rounds=1),
+    list(SIZES),
+    None,
+    _count_co_attention([6, 6, 6], rounds=1),
+  ),
   "co_self_2": (
     CO_ATTENTION_SELF,
     ["image", "text"],
     None,
-    _count_co_attention([6, 6], True),
+    _count_co_attention([6, 6], True, rounds=1),
   ),
   "graph_1": (GRAPH, ["image"], UNEQUAL, _count_graph([5])),
   "graph_2": (GRAPH, ["image", "text"], None, _count_graph([6, 6])),
-  "graph_3": (GRAPH, list(SIZES), UNEQUAL, _count_graph([5, 11, 7])),
+  "graph_3": (
+    GRAPH.clone(num_rounds=1),
+    list(SIZES),
+    UNEQUAL,
+    _count_graph([5, 11, 7], rounds=1),
+  ),
   "graph_across_3": (
     GRAPH_ACROSS,
     list(SIZES),
     None,
-    _count_graph([6, 6, 6], edge_types=6, use_global=False),
+    _count_graph([6, 6, 6], edge_types=6, use_global=False, rounds=1),
   ),
 }
 
@@ -94,18 +105,21 @@ def _make_tokens(modalities, widths, batch=4):
 
 @functools.cache
 def _setup(name):
-  """Module, variables and tokens; parameters moved off their special start."""
+  """Module, variables and tokens; no parameter is at its special start."""
   module, modalities, widths, _ = CASES[name]
   tokens = _make_tokens(modalities, widths)
-  variables = jax.jit(lambda rng: module.init(rng, tokens, train=False))(
-    jax.random.key(7)
+  shapes = jax.eval_shape(
+    lambda rng: module.init(rng, tokens, train=False), jax.random.key(0)
   )
-  leaves, tree = jax.tree.flatten(variables)
+  paths, tree = jax.tree_util.tree_flatten_with_path(shapes)
   rng = np.random.default_rng(11)
-  leaves = [
-    leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32)
-    for leaf in leaves
-  ]
+  leaves = []
+  for path, leaf in paths:
+    spread = leaf.shape[0] ** -0.5 if leaf.ndim == 2 else 0.1
+    centre = 1.0 if path[-1].key.endswith(("scale", "gain")) else 0.0
+    leaves.append(
+      jnp.asarray(rng.normal(centre, spread, leaf.shape), leaf.dtype)
+    )
   return module, jax.tree.unflatten(tree, leaves), tokens
 
 
@@ -302,7 +316,7 @@ def test_sown_weights_are_distributions_over_present_keys(name):
   assert set(sown) == pairs
   for pair, rounds in sown.items():
     query, key = pair.split("_over_")
-    assert len(rounds) == 2
+    assert len(rounds) == module.num_rounds
     for weights in rounds:
       chex.assert_shape(weights, (4, 3, SIZES[query], SIZES[key]))
       absent = ~np.asarray(tokens[key].mask)[:, None, None]

@@ -58,7 +58,7 @@ def _network_over_a_list_of_edges(params, tokens):
     def stack(pattern, p=p):
       """The kernel of each edge: of its type, out of four."""
       kernels = jnp.array(
-        [[p[pattern(r, s)]["kernel"] for s in names] for r in names]
+        [[p[pattern.format(r, s)]["kernel"] for s in names] for r in names]
       )
       return kernels[types[receivers], types[senders]]
 
@@ -81,9 +81,9 @@ def _network_over_a_list_of_edges(params, tokens):
         return out.reshape(*out.shape[:2], HEADS, -1)
 
       sent, received = norm_ends(sent, senders), norm_ends(received, receivers)
-      query = project(received, stack(lambda r, s: f"{r}_query"))
-      key = project(sent, stack(lambda r, s: f"{r}_over_{s}_key"))
-      value = project(sent, stack(lambda r, s: f"{r}_over_{s}_value"))
+      query = project(received, stack("{0}_query"))
+      key = project(sent, stack("{0}_over_{1}_key"))
+      value = project(sent, stack("{0}_over_{1}_value"))
       score = gains * edges["score"] + (query * key).sum(-1) / jnp.sqrt(2)
       return {"score": score, "value": value}
 
