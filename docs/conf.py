@@ -1,7 +1,4 @@
-"""Configuration of the documentation; build it with
-
-sphinx-build -W -b html docs docs/_build/html
-"""
+"""Configuration of the documentation; CONTRIBUTING.md says how to build."""
 
 import pathlib
 import re
@@ -12,7 +9,7 @@ PACKAGE = pathlib.Path(mmjax.__file__).parent
 
 project = "mmjax"
 author = "The mmjax authors"
-copyright = "2026, The mmjax authors"  # noqa: A001
+copyright = "2026, The mmjax authors"
 release = version = mmjax.__version__
 
 extensions = [

@@ -30,6 +30,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--show", action="store_true", help="print the configuration and exit"
   )
+  _add_trust_flag(parser)
 
 
 def add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,10 @@ def add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--step", default="best", help="best (default), latest or a number"
   )
+  _add_trust_flag(parser)
+
+
+def _add_trust_flag(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--trust",
     action="append",

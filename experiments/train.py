@@ -42,12 +42,12 @@ def main() -> int:
   from mmjax.trainer import train
   from mmjax.training.interruption import EXIT_INTERRUPTED
 
-  complete = train(config, args.workdir)
+  complete = train(config, args.workdir, trust=args.trust)
   if not complete:
     print("stopped; run the same command again to go on", file=sys.stderr)
     return EXIT_INTERRUPTED
   if args.report:
-    cli.score(args.workdir, report=True)
+    cli.score(args.workdir, report=True, trust=args.trust)
   return 0
 
 

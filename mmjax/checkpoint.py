@@ -91,11 +91,10 @@ class Checkpoints:
     best_mode: Literal["max", "min"] = "max",
     message_fn: Callable[[str], None] | None = None,
   ):
-    if keep_latest < 1 or best_mode not in ("max", "min"):
-      raise ValueError(
-        "keep_latest must be at least 1 and best_mode 'max' or 'min', got "
-        f"{keep_latest} and {best_mode!r}"
-      )
+    if keep_latest < 1:
+      raise ValueError(f"keep_latest must be at least 1, got {keep_latest}")
+    if best_mode not in ("max", "min"):
+      raise ValueError(f"best_mode must be 'max' or 'min', got {best_mode!r}")
     self._folders = StepFolders(directory)
     self._content = StepContent(self._folders, _load_arrays)
     self.directory = self._folders.directory
@@ -136,8 +135,7 @@ class Checkpoints:
       The step, or None when no step has a finite `best_metric`.
 
     Raises:
-      CheckpointError: the scores of a step are damaged, so that nobody can
-        tell which step is the best.
+      CheckpointError: the scores of a step are damaged, so nobody can tell.
     """
     scores, damaged = self._content.load_scores(self.best_metric)
     for step, damage in damaged.items():
@@ -159,9 +157,8 @@ class Checkpoints:
   ) -> bool:
     """Starts to save a step; waits for the save before it, if any.
 
-    The trees are copied and hashed before this returns, so their buffers may
-    be donated at once. The files are written in the background; `wait`, or
-    the next `save`, tells if that failed.
+    The trees are copied and hashed before this returns, so they may be
+    donated at once. `wait`, or the next `save`, tells if writing failed.
 
     Args:
       step: number of updates made.
@@ -294,12 +291,13 @@ class Checkpoints:
       writer.save(folders.staging(step), args=args)
     write_file_digests(folders.staging(step))
     folders.commit(step)
-    scores, damaged = self._content.load_scores(self.best_metric)
+    scores, _ = self._content.load_scores(self.best_metric)
     if step not in scores:
       raise OSError("it is not there after it was written")
     best = find_best(scores, self.best_mode)
+    # Steps whose scores are damaged have none here, and stay.
     for old in find_outdated(
-      [*scores], keep_latest=self.keep_latest, keep=[best, *damaged]
+      [*scores], keep_latest=self.keep_latest, keep=[best]
     ):
       folders.remove(old)
 

@@ -47,7 +47,7 @@ def name_leaves(tree: Any) -> dict[str, Any]:
 def to_host(name: str, leaf: Any) -> np.ndarray:
   """Copies a leaf into a numpy array of its own; keys become their uint32s.
 
-  A copy, never a view: the next training step donates the leaf's buffer.
+  A copy, never a view: the caller may change or donate the leaf meanwhile.
 
   Raises:
     ValueError: the leaf is neither an array, nor a key, nor a number.
@@ -228,7 +228,7 @@ def _from_host(
   if isinstance(target, _PYTHON_SCALARS):
     return type(target)(array.item())
   sharding = getattr(target, "sharding", None)
-  # Without a copy the donating train step could free memory numpy owns.
+  # In a buffer of its own, so that a donating train step can reuse it.
   leaf = jax.device_put(array, sharding, may_alias=False)
   if leaf.dtype != array.dtype:
     raise ValueError(

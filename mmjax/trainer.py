@@ -5,9 +5,10 @@ restore, loop. The same call made again on the same work directory resumes.
 What it writes stands in `mmjax/workdir.py`.
 """
 
+import operator
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
@@ -28,12 +29,18 @@ from mmjax.training.writers import MetricsWriter
 from mmjax.workdir import CHECKPOINTS_DIR, LOCK_FILE
 
 
-def train(config: fdl.Buildable, workdir: str | os.PathLike[str]) -> bool:
+def train(
+  config: fdl.Buildable,
+  workdir: str | os.PathLike[str],
+  *,
+  trust: Sequence[str] = (),
+) -> bool:
   """Trains an experiment to its end, or goes on where it was stopped.
 
   Args:
     config: Fiddle configuration of an `Experiment`.
     workdir: the run's own directory; made if missing.
+    trust: packages whose dataclasses the configuration may name.
 
   Returns:
     True when the run is complete, False when a signal stopped it: then its
@@ -52,18 +59,22 @@ def train(config: fdl.Buildable, workdir: str | os.PathLike[str]) -> bool:
     FileLock(workdir / LOCK_FILE, wait=False, purpose=purpose),
     StopSignals() as stop,
     make_progress() as progress,
-    Checkpoints(workdir / CHECKPOINTS_DIR) as checkpoints,
+    Checkpoints(
+      workdir / CHECKPOINTS_DIR, message_fn=progress.message
+    ) as checkpoints,
   ):
-    _check_resumable(config, checkpoints)
+    _check_resumable(config, checkpoints, trust)
     run = _Run(config, checkpoints, progress)
     return run.finish(workdir, should_stop=stop.requested)
 
 
-def _check_resumable(config: fdl.Buildable, checkpoints: Checkpoints) -> None:
+def _check_resumable(
+  config: fdl.Buildable, checkpoints: Checkpoints, trust: Sequence[str]
+) -> None:
   """Refuses a work directory whose run had another configuration."""
   if not checkpoints.steps():
     return
-  saved = config_lib.load(checkpoints.load_config())
+  saved = config_lib.load(checkpoints.load_config(), trust=trust)
   if saved.name != config.name:
     raise config_lib.ConfigError(
       f"{checkpoints.directory.parent} holds a run of {saved.name!r}, not of "
@@ -178,14 +189,19 @@ class _Run:
     total = None
     for batch in self.eval_batches.iterate():
       counts = self.eval_step(state.params, batch)
-      total = counts if total is None else jax.tree.map(_add, total, counts)
+      if total is not None:
+        counts = jax.tree.map(operator.add, total, counts)
+      # Unbounded, all batches of the split would queue up on the device.
+      total = jax.block_until_ready(counts)
     metrics = self.experiment.evaluation.metrics
     scores = metrics.compute(
       jax.device_get(total),
       labels=self.assets["labels"],
       types=self.assets["question_types"],
     )
-    return {name: scores[name] for name in ("accuracy", "ece")}
+    return {
+      name: scores[name] for name in ("accuracy", "accuracy_by_type", "ece")
+    }
 
   def _save(self, state: TrainState, scores: Mapping[str, Any] | None) -> None:
     self.checkpoints.save(
@@ -206,7 +222,3 @@ def _rest(state: TrainState) -> dict[str, Any]:
     "rng": state.rng,
     "bad_step": state.bad_step,
   }
-
-
-def _add(a: jax.Array, b: jax.Array) -> jax.Array:
-  return a + b

@@ -10,26 +10,29 @@ ASSETS = {"labels": ["yes", "no"], "vocabulary": ["<pad>", "blå"], "sizes": {}}
 
 
 def make_params(seed=0):
-  keys = jax.random.split(jax.random.key(seed), 3)
+  draw = np.random.default_rng(seed).normal
   return {
-    "encoders_image": {"kernel": jax.random.normal(keys[0], (3, 5, 7))},
+    "encoders_image": {"kernel": jnp.asarray(draw(size=(3, 5, 7)), "float32")},
     "head": {
-      "bias": jax.random.normal(keys[1], (11,), jnp.bfloat16),
-      "scale": jax.random.normal(keys[2], ()),
+      "bias": jnp.asarray(draw(size=11), "bfloat16"),
+      "scale": jnp.asarray(draw(), "float32"),
       "empty": jnp.zeros((0, 3)),
     },
   }
 
 
 def make_state(params, step=0):
+  """A state as training has it, with every kind of leaf; moments are drawn."""
+  draw = np.random.default_rng(step + 17).normal
   tx = optax.chain(
     optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(1e-3))
   )
-  opt_state = tx.init(params)
-  _, opt_state = tx.update(params, opt_state, params)
   return {
     "step": jnp.int32(step),
-    "opt_state": opt_state,
+    "opt_state": jax.tree.map(
+      lambda x: jnp.asarray(np.asarray(draw(size=x.shape)), x.dtype),
+      tx.init(params),
+    ),
     "rng": jax.random.key(step + 3),
     "rngs": jax.random.split(jax.random.key(5), 2),
     "slow_rng": jax.random.key(5, impl="rbg"),

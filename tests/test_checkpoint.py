@@ -76,6 +76,15 @@ def test_the_buffers_may_be_donated_at_once(checkpoints):
     step(restored.params)
 
 
+def test_numpy_leaves_may_be_changed_at_once(checkpoints):
+  params = {"kernel": np.zeros((211, 307))}
+  checkpoints.save(1, params=params, state={}, config="", assets={})
+  params["kernel"] += 1
+  checkpoints.wait()
+  restored = checkpoints.restore(params_target=params)
+  assert (restored.params["kernel"] == 0).all()
+
+
 def test_restored_buffers_may_be_donated(checkpoints):
   params, _, _ = save(checkpoints, 1)
   checkpoints.wait()
@@ -235,19 +244,6 @@ def test_wide_dtypes_are_not_cast(checkpoints):
     checkpoints.restore(params_target=target)
 
 
-@pytest.mark.parametrize("leaf", ["text", object(), np.array([object()])])
-def test_what_cannot_be_saved_is_refused_by_name(checkpoints, leaf):
-  with pytest.raises(ValueError, match="leaf 'a/b' is a"):
-    checkpoints.save(
-      1, params={"a": {"b": leaf}}, state={}, config="", assets={}
-    )
-  with pytest.raises(ValueError, match="assets cannot be written as JSON"):
-    checkpoints.save(
-      1, params={"x": jnp.ones(3)}, state={}, config="", assets={"a": object()}
-    )
-  assert checkpoints.steps() == []
-
-
 @pytest.mark.parametrize("which", ["latest", "best", 3])
 def test_an_empty_or_missing_directory(checkpoints, which):
   with pytest.raises(CheckpointError, match="there are no checkpoints in"):
@@ -289,55 +285,6 @@ def test_it_is_an_ordinary_orbax_checkpoint(checkpoints):
   assert json.loads(path.read_text())["value"]["accuracy"] == 0.5
 
 
-def test_failures_in_the_background_are_told(tmp_path):
-  checkpoints = Checkpoints(tmp_path / "checkpoints")
-  save(checkpoints, 1)
-  checkpoints.wait()
-  shutil.rmtree(checkpoints.directory)
-  checkpoints.directory.write_text("a file where the folder was")
-  save(checkpoints, 2)
-  with pytest.raises(CheckpointError, match="step 2 could not be saved in"):
-    save(checkpoints, 3)
-  save(checkpoints, 3)
-  with pytest.raises(CheckpointError, match="step 3 could not be saved in"):
-    checkpoints.wait()
-  checkpoints.wait()  # told once
-  save(checkpoints, 4)
-  with pytest.raises(CheckpointError, match="step 4 could not be saved in"):
-    checkpoints.close()
-  checkpoints.close()
-
-
-def test_a_directory_that_vanishes_while_writing(tmp_path, monkeypatch):
-  checkpoints = Checkpoints(tmp_path / "checkpoints")
-  original = ocp.Checkpointer.save
-
-  def save_and_lose(self, path, args):
-    original(self, path, args=args)
-    shutil.rmtree(checkpoints.directory)
-
-  monkeypatch.setattr(ocp.Checkpointer, "save", save_and_lose)
-  save(checkpoints, 1)
-  with pytest.raises(CheckpointError, match="step 1 could not be saved"):
-    checkpoints.close()
-
-
-def test_a_failing_close_does_not_hide_the_first_error(tmp_path):
-  messages = []
-  path = tmp_path / "file"
-  path.write_text("")
-
-  def fail():
-    with Checkpoints(path, message_fn=messages.append) as checkpoints:
-      save(checkpoints, 1)
-      raise KeyError("first")
-
-  with pytest.raises(KeyError, match="first"):
-    fail()
-  assert len(messages) == 1
-  assert "step 1 could not be saved" in messages[0]
-
-
 def test_orbax_is_quiet(tmp_path, caplog, capfd):
   with (
     caplog.at_level(logging.DEBUG),
@@ -353,7 +300,7 @@ def test_orbax_is_quiet(tmp_path, caplog, capfd):
 def test_nonsense_settings_are_refused(tmp_path):
   with pytest.raises(ValueError, match="keep_latest must be at least 1"):
     Checkpoints(tmp_path, keep_latest=0)
-  with pytest.raises(ValueError, match="best_mode 'max' or 'min'"):
+  with pytest.raises(ValueError, match="best_mode must be 'max'"):
     Checkpoints(tmp_path, best_mode="maximum")
 
 

@@ -58,16 +58,15 @@ def name_of(path):
 def test_the_reader_finds_blocks_and_commands(tmp_path):
   page = tmp_path / "page.md"
   page.write_text(
-    "# x\n\n```bash\na b \\\n  'c d' && e  # note\n```\n\n```python\nx = 1\n```\n"
+    "# x\n\n```bash\na b \\\n  'c d' && e  # note\n```\n\n"
+    "```python\nx = 1\n```\n"
   )
   assert read_commands(page) == [["a", "b", "c d"], ["e"]]
   assert read_blocks(page, "python") == [(9, "x = 1\n")]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
-def test_code_of_the_documentation_runs(
-  path, easy_vqa, tmp_path, monkeypatch
-):
+def test_code_of_the_documentation_runs(path, easy_vqa, tmp_path, monkeypatch):
   del easy_vqa  # prepared once for all pages
   monkeypatch.chdir(tmp_path)
   run_blocks(path)

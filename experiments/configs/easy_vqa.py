@@ -24,7 +24,7 @@ from mmjax.training.optimizer import AdamW
 
 @auto_config
 def image_encoder(width, dtype):
-  """A 64×64 picture becomes 8×8 tokens."""
+  """A picture of 64 x 64 pixels becomes 8 x 8 tokens."""
   return GridEncoder(features=(16, 32, 64), width=width, dtype=dtype)
 
 

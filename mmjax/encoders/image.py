@@ -75,7 +75,9 @@ class GridEncoder(nn.Module):
     features: features of each stage; a stage is convolution, 2 x 2 maximum,
       norm and ReLU.
     stem_size: blocks of this many pixels squared are stacked into features
-      first; 2 costs a third and sees the same.
+      first; 2 with one stage fewer gives the same grid in about two thirds of
+      the time.
+    norm: "instance" or "layer", see `ConvBlock`.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -83,6 +85,7 @@ class GridEncoder(nn.Module):
   width: int
   features: tuple[int, ...] = (16, 32, 64)
   stem_size: int = 1
+  norm: str = "instance"
   dtype: str = "float32"
   param_dtype: str = "float32"
 
@@ -106,7 +109,9 @@ class GridEncoder(nn.Module):
     grid = image_to_float(values, mask, self.dtype)
     grid = space_to_depth(grid, self.stem_size)
     for i, features in enumerate(self.features):
-      grid = ConvBlock(features, name=f"stage_{i}", **dtypes)(grid)
+      grid = ConvBlock(features, norm=self.norm, name=f"stage_{i}", **dtypes)(
+        grid
+      )
     grid = nn.Dense(self.width, name="out", **dtypes)(grid)
     grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))

@@ -16,7 +16,6 @@ option; a modality that is missing adds nothing at all.
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.attention import MultiHeadAttention
@@ -87,9 +86,7 @@ class CoAttentionRound(nn.Module):
           param_dtype=self.param_dtype,
           name=f"{query}_over_{key}",
         )(normed[query], normed[key], masks[key], train=train)
-        # With no key at all the output layer's bias would still be added.
-        any_key = masks[key].any(axis=-1)[:, None, None]
-        total = total + dropout(jnp.where(any_key, update, 0))
+        total = total + dropout(update)
         all_weights[f"{query}_over_{key}"] = weights
       update = MlpBlock(
         hidden=self.mlp_dim,

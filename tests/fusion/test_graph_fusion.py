@@ -64,7 +64,10 @@ def _network_over_a_list_of_edges(params, tokens):
 
     gains = jnp.array(
       [
-        [p.get(f"{r}_over_{s}_gain", jnp.zeros(HEADS)) for s in names]
+        [
+          p[f"{r}_over_{s}_gain"] if round_number else jnp.zeros(HEADS)
+          for s in names
+        ]
         for r in names
       ]
     )[types[receivers], types[senders]]
