@@ -32,3 +32,32 @@ def easy_vqa(cache):
 def easy_vqa_assets(easy_vqa):
   """What is fitted to the training split of easy-VQA."""
   return easy_vqa.load_assets()
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+  """A folder where tests leave compiled programs to each other."""
+  return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def fast_compilation(compiled):
+  """Compiles each program once in all tests that use this."""
+  import tiny_runs
+
+  with tiny_runs.fast_compilation(compiled):
+    yield
+
+
+@pytest.fixture(scope="session")
+def trained(easy_vqa, compiled, tmp_path_factory):
+  """The work directory of a tiny trained co-attention; not to be changed."""
+  import tiny_runs
+
+  from experiments import train
+
+  workdir = tmp_path_factory.mktemp("trained") / "run"
+  flags = tiny_runs.train_flags("easy_vqa_co_attention", workdir)
+  with tiny_runs.fast_compilation(compiled):
+    assert tiny_runs.run_main(train.main, *flags) == 0
+  return workdir

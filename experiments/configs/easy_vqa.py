@@ -78,7 +78,7 @@ def easy_vqa(name, encoders, fusion, num_steps, batch_size, width, dtype, seed):
 @auto_config
 def easy_vqa_co_attention(
   width: int = 64,
-  num_steps: int = 1000,
+  num_steps: int = 800,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -91,7 +91,7 @@ def easy_vqa_co_attention(
       "text": question_encoder(width, dtype),
     },
     fusion=CoAttention(
-      width=width, num_heads=4, num_rounds=2, mlp_dim=2 * width, dtype=dtype
+      width=width, num_heads=2, num_rounds=2, mlp_dim=2 * width, dtype=dtype
     ),
     num_steps=num_steps,
     batch_size=batch_size,
@@ -104,7 +104,7 @@ def easy_vqa_co_attention(
 @auto_config
 def easy_vqa_graph(
   width: int = 64,
-  num_steps: int = 1000,
+  num_steps: int = 800,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -117,7 +117,7 @@ def easy_vqa_graph(
       "text": question_encoder(width, dtype),
     },
     fusion=GraphFusion(
-      width=width, num_heads=4, num_rounds=2, mlp_dim=2 * width, dtype=dtype
+      width=width, num_heads=2, num_rounds=2, mlp_dim=2 * width, dtype=dtype
     ),
     num_steps=num_steps,
     batch_size=batch_size,
@@ -130,7 +130,7 @@ def easy_vqa_graph(
 @auto_config
 def easy_vqa_concat(
   width: int = 64,
-  num_steps: int = 1000,
+  num_steps: int = 800,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -154,7 +154,7 @@ def easy_vqa_concat(
 @auto_config
 def easy_vqa_question_only(
   width: int = 64,
-  num_steps: int = 1000,
+  num_steps: int = 800,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -175,7 +175,7 @@ def easy_vqa_question_only(
 @auto_config
 def easy_vqa_image_only(
   width: int = 64,
-  num_steps: int = 1000,
+  num_steps: int = 800,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,

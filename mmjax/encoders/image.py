@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.convolution import ConvBlock, space_to_depth
+from mmjax.nn.dense import Dense
 from mmjax.nn.positions import sinusoidal_positions_2d
 from mmjax.nn.transformer import TransformerBlock
 
@@ -112,7 +113,7 @@ class GridEncoder(nn.Module):
       grid = ConvBlock(features, norm=self.norm, name=f"stage_{i}", **dtypes)(
         grid
       )
-    grid = nn.Dense(self.width, name="out", **dtypes)(grid)
+    grid = Dense(self.width, name="out", **dtypes)(grid)
     grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
     return _grid_to_tokens(grid + _positions(grid), mask)
@@ -165,7 +166,7 @@ class PatchEncoder(nn.Module):
     patches = space_to_depth(
       image_to_float(values, mask, self.dtype), self.patch_size
     )
-    grid = nn.Dense(self.width, name="patch", **dtypes)(patches)
+    grid = Dense(self.width, name="patch", **dtypes)(patches)
     grid = nn.LayerNorm(name="patch_norm", **dtypes)(grid)
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
     tokens = _grid_to_tokens(grid + _positions(grid), mask)

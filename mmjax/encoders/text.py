@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.nn.dense import Dense
 from mmjax.nn.positions import LearnedPositions
 from mmjax.nn.recurrent import Recurrent
 from mmjax.nn.transformer import TransformerBlock
@@ -100,7 +101,7 @@ class RecurrentEncoder(nn.Module):
         name=f"layer_{i}",
         **dtypes,
       )(dropout(states), mask)
-    states = nn.Dense(self.width, name="out", **dtypes)(states)
+    states = Dense(self.width, name="out", **dtypes)(states)
     states = nn.LayerNorm(name="out_norm", **dtypes)(states)
     return Tokens(jnp.where(mask[..., None], states, 0), mask)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 
 from mmjax.array_types import Tokens
+from mmjax.nn.dense import Dense
 from mmjax.nn.tokens import check_modalities, clear_masked, join_modalities
 
 
@@ -49,7 +50,7 @@ class Concat(nn.Module):
     check_modalities(tokens, "fusion 'concat'")
     values = {}
     for modality in sorted(tokens):
-      projected = nn.Dense(
+      projected = Dense(
         self.width,
         dtype=self.dtype,
         param_dtype=self.param_dtype,

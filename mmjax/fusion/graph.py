@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Tokens
+from mmjax.nn.dense import Dense
 from mmjax.nn.tokens import check_modalities, clear_masked, join_modalities
 from mmjax.nn.typed_graph import GraphRound
 
@@ -72,7 +73,7 @@ class GraphFusion(nn.Module):
     nodes, masks = {}, {}
     for m in sorted(tokens):
       # The bias of the projection is the embedding of the node's type.
-      nodes[m] = nn.Dense(
+      nodes[m] = Dense(
         self.width, dtype=self.dtype, param_dtype=self.param_dtype, name=m
       )(clear_masked(tokens[m], self.dtype))
       masks[m] = tokens[m].mask

@@ -73,7 +73,7 @@ class Classifier(nn.Module):
       name="hidden",
     )(pooled)
     hidden = nn.Dropout(self.dropout_rate)(
-      nn.gelu(hidden), deterministic=not train
+      nn.relu(hidden), deterministic=not train
     )
     logits = nn.Dense(
       self.num_classes,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array
+from mmjax.nn.dense import Dense
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
@@ -74,13 +75,13 @@ class AttentionPooling(nn.Module):
     """
     # A bias of the score would shift all tokens alike: softmax ignores it.
     values = jnp.where(mask[..., None], values.astype(self.dtype), 0)
-    hidden = nn.Dense(
+    hidden = Dense(
       self.hidden,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name="hidden",
     )(values)
-    scores = nn.Dense(
+    scores = Dense(
       1,
       use_bias=False,
       dtype=self.dtype,

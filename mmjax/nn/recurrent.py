@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array
+from mmjax.nn.dense import Dense
 
 # (state, projected inputs of one step) -> (new state, output)
 StepFn = Callable[[Any, Array], tuple[Any, Array]]
@@ -147,7 +148,7 @@ class RecurrentDirection(nn.Module):
       raise ValueError(f"cell must be 'lstm' or 'gru', got {self.cell!r}")
     is_lstm = self.cell == "lstm"
     gates_width = (4 if is_lstm else 3) * self.width
-    inputs = nn.Dense(
+    inputs = Dense(
       gates_width,
       bias_init=_forget_bias if is_lstm else nn.initializers.zeros,
       dtype=self.dtype,

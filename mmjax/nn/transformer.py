@@ -12,10 +12,11 @@ import flax.linen as nn
 
 from mmjax.array_types import Array
 from mmjax.nn.attention import MultiHeadAttention
+from mmjax.nn.dense import Dense
 
 
 class MlpBlock(nn.Module):
-  """Dense, GELU, dropout, Dense, on the last axis.
+  """Dense, ReLU, dropout, Dense, on the last axis.
 
   Attributes:
     hidden: width of the hidden layer.
@@ -35,15 +36,15 @@ class MlpBlock(nn.Module):
   def __call__(self, values: Array, *, train: bool) -> Array:
     """Maps [..., D] to [..., width]."""
     width = values.shape[-1] if self.width is None else self.width
-    hidden = nn.Dense(
+    hidden = Dense(
       self.hidden,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name="hidden",
     )(values)
-    hidden = nn.gelu(hidden)
+    hidden = nn.relu(hidden)
     hidden = nn.Dropout(self.dropout_rate)(hidden, deterministic=not train)
-    return nn.Dense(
+    return Dense(
       width, dtype=self.dtype, param_dtype=self.param_dtype, name="out"
     )(hidden)
 

@@ -102,7 +102,7 @@ def _network_over_a_list_of_edges(params, tokens):
         )
         mlp = p[f"{name}_mlp"]
         h = _norm(x, p[f"{name}_mlp_norm"]) @ mlp["hidden"]["kernel"]
-        h = jax.nn.gelu(h + mlp["hidden"]["bias"])
+        h = jax.nn.relu(h + mlp["hidden"]["bias"])
         new.append(x + h @ mlp["out"]["kernel"] + mlp["out"]["bias"])
       return jnp.concatenate(new, axis=1)
 
