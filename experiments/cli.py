@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -110,24 +111,35 @@ def run_main(main: Callable[[], int]) -> None:
   """Runs `main` and exits with its code.
 
   An error that mmjax raised on purpose is printed as its one sentence, on
-  standard error, with exit code 1. Any other error is a defect, here or in the
-  user's own modules, and keeps its traceback.
+  standard error, with exit code 1; so is what the system says of a file. Any
+  other error is a defect, here or in the user's own modules, and keeps its
+  traceback.
   """
   try:
     code = main()
+  except KeyboardInterrupt:
+    code = 128 + signal.SIGINT
   except BrokenPipeError:  # the reader of our output, such as head, has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 1
   except (OSError, RuntimeError, ValueError) as error:
-    if not _raised_by_us(error):
+    message = _explain(error)
+    if message is None:
       raise
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     code = 1
   sys.exit(code)
 
 
-def _raised_by_us(error: Exception) -> bool:
-  """Says whether the line that raised the error is ours."""
+def _explain(error: Exception) -> str | None:
+  """Returns what to tell of an error, None if it is a defect."""
   *_, (frame, _) = traceback.walk_tb(error.__traceback__)
   module = frame.f_globals.get("__name__", "")
-  return module.partition(".")[0] in OWN_PACKAGES
+  if module.partition(".")[0] in OWN_PACKAGES:
+    return str(error).partition("\n\n")[0]  # Fiddle adds a paragraph
+  if isinstance(error, OSError) and error.filename is not None:
+    return (
+      f"{error.strerror}: {error.filename}; check this path, its permissions "
+      "and the free space"
+    )
+  return None

@@ -19,7 +19,7 @@ from mmjax.checkpoint import Checkpoints
 from mmjax.config import build_config, flatten
 from mmjax.experiment import make_init_fn
 from mmjax.training.state import abstract_state
-from mmjax.workdir import CHECKPOINTS_DIR, LOCK_FILE
+from mmjax.workdir import CHECKPOINTS_DIR, LOCK_FILE, METRICS_FILE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -152,8 +152,8 @@ def to_bits(restored):
 def read_history(workdir):
   """Returns the events of a run without what the clock says."""
   events = []
-  for line in (pathlib.Path(workdir) / "metrics.jsonl").open():
-    event = json.loads(line)
+  text = (pathlib.Path(workdir) / METRICS_FILE).read_text()
+  for event in map(json.loads, text.splitlines()):
     for name in ("time", "seconds", "examples_per_second", "data_wait_share"):
       event.pop(name, None)
     events.append(event)

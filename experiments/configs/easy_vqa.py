@@ -2,8 +2,8 @@
 
 Five experiments on the official split; they share the encoders, the head and
 the optimizer and differ in the fusion, or in the modality that they leave out.
-The published result is 99.5 % by the data's author, with a larger CNN; a model
-that sees only the question cannot pass 67.0 % on test.
+The published result is 99.5 % by the data's author, with a larger CNN; the
+commonest training answer to each question is right for 67.0 % of the test.
 """
 
 from fiddle.experimental.auto_config import auto_config
@@ -51,7 +51,7 @@ def easy_vqa(name, encoders, fusion, num_steps, batch_size, width, dtype, seed):
       encoders=encoders,
       fusion=fusion,
       head=Classifier(
-        num_classes=13, hidden=2 * width, pooling="mean", dtype=dtype
+        num_classes=13, hidden=2 * width, pooling="attention", dtype=dtype
       ),
     ),
     data=EasyVqa(questions_per_image=8, max_words=12, image_size=64),
@@ -61,8 +61,8 @@ def easy_vqa(name, encoders, fusion, num_steps, batch_size, width, dtype, seed):
       num_steps=num_steps,
       batch_size=batch_size,
       log_every=50,
-      eval_every=200,
-      checkpoint_every=200,
+      eval_every=300,
+      checkpoint_every=300,
     ),
     evaluation=Evaluation(
       metrics=ClassificationMetrics(
@@ -78,7 +78,7 @@ def easy_vqa(name, encoders, fusion, num_steps, batch_size, width, dtype, seed):
 @auto_config
 def easy_vqa_co_attention(
   width: int = 64,
-  num_steps: int = 800,
+  num_steps: int = 900,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -104,7 +104,7 @@ def easy_vqa_co_attention(
 @auto_config
 def easy_vqa_graph(
   width: int = 64,
-  num_steps: int = 800,
+  num_steps: int = 900,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -130,7 +130,7 @@ def easy_vqa_graph(
 @auto_config
 def easy_vqa_concat(
   width: int = 64,
-  num_steps: int = 800,
+  num_steps: int = 900,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -154,7 +154,7 @@ def easy_vqa_concat(
 @auto_config
 def easy_vqa_question_only(
   width: int = 64,
-  num_steps: int = 800,
+  num_steps: int = 900,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -175,7 +175,7 @@ def easy_vqa_question_only(
 @auto_config
 def easy_vqa_image_only(
   width: int = 64,
-  num_steps: int = 800,
+  num_steps: int = 900,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,

@@ -179,8 +179,8 @@ class EasyVqa:
     """
     if batch_size < 1 or batch_size % num_shards:
       raise ValueError(
-        f"training.batch_size is {batch_size}, which {num_shards} devices "
-        f"cannot share; set training.batch_size to a multiple of {num_shards}"
+        f"evaluation.batch_size is {batch_size}, which {num_shards} devices "
+        f"cannot share; set evaluation.batch_size to a multiple of {num_shards}"
       )
     capacity = batch_size // num_shards
     sizes = [
@@ -189,9 +189,9 @@ class EasyVqa:
     ]
     if capacity < max(sizes):
       raise ValueError(
-        f"training.batch_size {batch_size} gives each of {num_shards} devices "
-        f"{capacity} examples, but an image of {split!r} has {max(sizes)} "
-        "questions that stay together in evaluation; set training.batch_size "
+        f"evaluation.batch_size {batch_size} gives each of {num_shards} "
+        f"devices {capacity} examples, but an image of {split!r} has "
+        f"{max(sizes)} questions that stay together; set evaluation.batch_size "
         f"to at least {max(sizes) * num_shards}"
       )
     return pipeline.make_eval_batches(
@@ -300,18 +300,18 @@ class EasyVqa:
     Raises:
       ValueError: there is no such record, or the data are not prepared.
     """
-    split, *rest = record_id.split("/")
-    source = _open_split(split)
-    ids = [str(each["image_id"]) for each in source.without_images]
-    if len(rest) != 2 or rest[0] not in ids:
+    split = record_id.partition("/")[0]
+    example = self.list_examples(split).get(record_id)
+    if example is None:
       raise ValueError(
         f"there is no record {record_id!r}; an id is "
         "<split>/<image>/<question>, for instance test/0/0"
       )
-    record = source[ids.index(rest[0])]
-    return transforms.to_array(
-      transforms.open_image(record["image"]), self.image_size
-    )
+    source = _open_split(split)
+    ids = [record["image_id"] for record in source.without_images]
+    record = source[ids.index(example["image_id"])]
+    image = transforms.open_image(record["image"])
+    return transforms.to_array(image, self.image_size)
 
   def _read_samples(
     self, assets: Mapping[str, Any], split: str

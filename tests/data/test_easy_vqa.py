@@ -131,6 +131,7 @@ def test_record_ids_are_the_very_questions(
   vocabulary = easy_vqa_assets["vocabulary"]
   labels = easy_vqa_assets["labels"]
   types = easy_vqa_assets["question_types"]
+  listed = easy_vqa.list_examples(kind)
   for step in (0, 7):
     batch, ids = batches.batch(step), iter(batches.record_ids(step))
     if num_shards == 1:
@@ -154,14 +155,12 @@ def test_record_ids_are_the_very_questions(
         pixels = np.asarray(Image.open(png).convert("RGB"))
         where = part["image_index"][place]
         np.testing.assert_array_equal(part["image"][where], pixels)
-        told = easy_vqa.describe(easy_vqa_assets, record_id)
-        np.testing.assert_array_equal(told.pop("image"), pixels)
-        assert told == {
+        np.testing.assert_array_equal(easy_vqa.load_image(record_id), pixels)
+        assert listed[record_id] == {
           "text": text,
           "answer": answer,
           "type": name,
           "image_id": int(image),
-          "record_id": record_id,
         }
     assert next(ids, None) is None
 
@@ -232,19 +231,19 @@ def test_bad_settings_are_explained(easy_vqa, easy_vqa_assets, monkeypatch):
     ),
     (
       lambda: evaluate(easy_vqa_assets, "test", batch_size=25, num_shards=2),
-      "training.batch_size to a multiple of 2",
+      "evaluation.batch_size to a multiple of 2",
     ),
     (
       lambda: evaluate(easy_vqa_assets, "test", batch_size=38, num_shards=2),
-      "training.batch_size to at least 40",
+      "evaluation.batch_size to at least 40",
     ),
     (
       lambda: evaluate(easy_vqa_assets, "dev", batch_size=64),
       "no split 'dev'.*train, validation, test",
     ),
-    (lambda: easy_vqa.describe(easy_vqa_assets, "test/1"), "'test/1'"),
-    (lambda: easy_vqa.describe(easy_vqa_assets, "test/1/0"), "'test/1/0'"),
-    (lambda: easy_vqa.describe(easy_vqa_assets, "train/x/0"), "'train/x/0'"),
+    (lambda: easy_vqa.load_image("test/1"), "'test/1'"),
+    (lambda: easy_vqa.load_image("test/1/0"), "'test/1/0'"),
+    (lambda: easy_vqa.load_image("train/x/0"), "'train/x/0'"),
   ]:
     with pytest.raises(ValueError, match=match) as refused:
       call()

@@ -1,0 +1,1 @@
+"""Timings of mmjax beside its peers; see README.md in this folder."""

@@ -1,0 +1,120 @@
+"""Every experiment, shrunk in place, from its start to the answer.
+
+The command lines run in this process, on the real easy-VQA.
+"""
+
+import json
+import shutil
+
+import easy_vqa as easy_vqa_package
+import pytest
+import tiny_runs
+
+from experiments import evaluate, predict, train
+from experiments.configs import ALL, EXPERIMENTS
+from mmjax.checkpoint import Checkpoints
+from mmjax.evaluation import evaluate as evaluate_split
+from mmjax.explanation import write_report
+
+pytestmark = pytest.mark.usefixtures("easy_vqa", "fast_compilation")
+
+IMAGE = f"{easy_vqa_package.__path__[0]}/data/test/images/0.png"
+MAJORITY = 0.375  # of the validation split; question-only reaches 0.67
+
+
+def last_json(text):
+  return json.loads(text.splitlines()[-1])
+
+
+def steps_of(workdir):
+  return Checkpoints(workdir / "checkpoints").steps()
+
+
+def test_the_five_experiments_are_there():
+  assert set(EXPERIMENTS) >= {
+    "easy_vqa_concat",
+    "easy_vqa_co_attention",
+    "easy_vqa_graph",
+    "easy_vqa_question_only",
+    "easy_vqa_image_only",
+  }
+  assert len(EXPERIMENTS) == len(ALL)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
+  workdir = tmp_path / "run"
+  flags = tiny_runs.train_flags(name, workdir)
+  config = tiny_runs.tiny_config(name)
+
+  # train and save
+  assert tiny_runs.run_main(train.main, *flags) == 0
+  assert steps_of(workdir) == [2, 4]
+  straight = tiny_runs.to_bits(tiny_runs.restore(workdir, config))
+  half = tiny_runs.to_bits(tiny_runs.restore(workdir, config, 2))
+  assert straight != half
+  history = tiny_runs.read_history(workdir)
+  assert [(event["kind"], event["step"]) for event in history] == [
+    *(("train", 1), ("train", 2), ("eval", 2)),
+    *(("train", 3), ("train", 4), ("eval", 4)),
+  ]
+  assert all(0 < e["loss"] < 10 for e in history if e["kind"] == "train")
+  assert list((workdir / "tensorboard").iterdir())
+
+  # resume: what came after step 2 is lost and comes out the same again
+  shutil.rmtree(workdir / "checkpoints" / "4")
+  assert tiny_runs.run_main(train.main, *flags) == 0
+  assert "resuming after step 2 of 4" in capsys.readouterr().err
+  again = tiny_runs.to_bits(tiny_runs.restore(workdir, config, 4))
+  assert again == straight
+  assert tiny_runs.read_history(workdir) == history
+
+  # evaluate
+  code = tiny_runs.run_main(evaluate.main, "--workdir", workdir, "--step", "4")
+  result = last_json(capsys.readouterr().out)
+  assert code == 0
+  assert result["experiment"] == name
+  assert (result["step"], result["split"]) == (4, "test")
+  assert result["num_examples"] == 9673
+  saved = workdir / "evaluations" / "test-4.json"
+  assert json.loads(saved.read_text()) == result
+
+  # report, on the smaller split
+  evaluated = evaluate_split(workdir, step=4, split="validation")
+  assert evaluated.scores["accuracy"] == history[-1]["accuracy"]
+  page = write_report(workdir, evaluated, count=2).read_text()
+  assert page.count("data:image/") >= 2
+  assert name in page
+
+  # predict
+  code = tiny_runs.run_main(
+    predict.main,
+    *("--workdir", workdir, "--image", IMAGE, "--json"),
+    *("--text", "what is the blue shape?"),
+  )
+  answers = last_json(capsys.readouterr().out)["answers"]
+  assert code == 0
+  assert len(answers) == 5
+  assert 5 / 13 < sum(answers.values()) <= 1 + 1e-6
+
+
+def test_a_shrunk_co_attention_learns(tmp_path):
+  """Far from trained, it beats every constant answer."""
+  changes = {
+    "width": 16,
+    "data.image_size": 16,
+    "data.questions_per_image": 8,
+    "model.encoders.image.features": (8, 16),
+    "model.encoders.text.embedding_dim": 16,
+    "optimizer.learning_rate": 5e-3,
+    "training.batch_size": 128,
+    "training.num_steps": 120,
+    "training.log_every": 20,
+    "training.checkpoint_every": 120,
+  }
+  flags = tiny_runs.train_flags("easy_vqa_co_attention", tmp_path, changes)
+  assert tiny_runs.run_main(train.main, *flags) == 0
+  history = tiny_runs.read_history(tmp_path)
+  losses = [event["loss"] for event in history if event["kind"] == "train"]
+  assert losses[-1] < 0.6 * losses[0]
+  assert history[-1]["accuracy"] > MAJORITY + 0.1
