@@ -18,6 +18,7 @@ from benchmarks import side
 from experiments.configs import EXPERIMENTS
 from mmjax.config import build_config
 from mmjax.experiment import Experiment, make_init_fn
+from mmjax.fusion.co_attention import CoAttention
 from mmjax.metrics.classification import correct
 from mmjax.training.loop import run_loop
 from mmjax.training.parallel import compile_step, replicate
@@ -25,6 +26,19 @@ from mmjax.training.state import TrainState, create_state
 from mmjax.training.step import make_train_step
 
 NUM_EMPTY_STEPS = 500
+# What else may be set is like this in the PyTorch twin.
+ONLY = {
+  "stem_size": 1,
+  "norm": "instance",
+  "cell": "lstm",
+  "bidirectional": True,
+  "num_layers": 1,
+  "self_attention": False,
+  "dropout_rate": 0.0,
+  "dtype": "float32",
+  "label_smoothing": 0.0,
+  "accumulation_steps": 1,
+}
 
 
 def main() -> None:
@@ -188,12 +202,28 @@ def flatten_parameters(params: Any) -> dict[str, np.ndarray]:
 
 
 def read_settings(experiment: Experiment) -> dict[str, Any] | None:
-  """Returns the sizes that a twin needs; None where there is no twin."""
+  """Returns the sizes that a twin needs; None where there is no twin.
+
+  Raises:
+    ValueError: the experiment has been given something that the twin lacks.
+  """
   model = experiment.model
   image, text = model.encoders["image"], model.encoders["text"]
-  fusion = model.fusion
-  if type(fusion).__name__ != "CoAttention":
+  fusion, head = model.fusion, model.head
+  if not isinstance(fusion, CoAttention):
     return None
+  parts = (image, text, fusion, head, experiment.training, experiment.loss)
+  wrong = {
+    name: getattr(part, name)
+    for part in parts
+    for name, value in ONLY.items()
+    if getattr(part, name, value) != value
+  }
+  if wrong or head.pooling not in ("mean", "attention"):
+    raise ValueError(
+      f"the PyTorch twin cannot follow {wrong or head.pooling} of "
+      f"{experiment.name}: teach it that in benchmarks/torch_twin.py"
+    )
   return {
     "vocabulary_size": text.vocabulary_size,
     "embedding_dim": text.embedding_dim,
@@ -202,8 +232,9 @@ def read_settings(experiment: Experiment) -> dict[str, Any] | None:
     "num_heads": fusion.num_heads,
     "num_rounds": fusion.num_rounds,
     "mlp_dim": fusion.mlp_dim,
-    "hidden": model.head.hidden,
-    "num_classes": model.head.num_classes,
+    "hidden": head.hidden,
+    "num_classes": head.num_classes,
+    "pooling": head.pooling,
   }
 
 

@@ -6,6 +6,7 @@ PyTorch writes: next batch, step, and the metrics fetched when it logs.
 
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,9 @@ from mmjax.data.easy_vqa import EasyVqa
 
 def main() -> None:
   """Measures what the request says."""
+  # The pipeline's libraries import JAX where they find it; a user of PyTorch
+  # has none, and its memory would count here.
+  sys.modules["jax"] = None
   request = side.read_request()
   folder, steps = pathlib.Path(request["folder"]), request["steps"]
   settings = json.loads((folder / "settings.json").read_text("utf-8"))

@@ -33,6 +33,7 @@ class Settings:
   mlp_dim: int
   hidden: int
   num_classes: int
+  pooling: str  # "mean" or "attention"
 
 
 def _norm(width: int) -> nn.LayerNorm:
@@ -156,7 +157,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Linear, GELU by tanh, Linear."""
+  """Linear, ReLU, Linear."""
 
   def __init__(self, width: int, hidden: int):
     super().__init__()
@@ -165,8 +166,7 @@ class Mlp(nn.Module):
 
   def forward(self, values: Tensor) -> Tensor:
     """Maps [..., D] to [..., D]."""
-    hidden = functional.gelu(self.hidden(values), approximate="tanh")
-    return self.out(hidden)
+    return self.out(functional.relu(self.hidden(values)))
 
 
 class CoAttention(nn.Module):
@@ -208,11 +208,40 @@ class CoAttention(nn.Module):
     }
 
 
-class Classifier(nn.Module):
-  """Means of both modalities side by side, norm, perceptron."""
+class MeanPooling(nn.Module):
+  """The mean of the present tokens."""
 
-  def __init__(self, width: int, hidden: int, num_classes: int):
+  def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+    """Maps [B, N, D] to [B, D]; zeros where nothing is present."""
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    return _clear(values, mask).sum(1) / count
+
+
+class AttentionPooling(nn.Module):
+  """A mean of the present tokens, weighed by a small network."""
+
+  def __init__(self, width: int):
     super().__init__()
+    self.hidden = nn.Linear(width, width)
+    self.score = nn.Linear(width, 1, bias=False)
+
+  def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+    """Maps [B, N, D] to [B, D]; zeros where nothing is present."""
+    values = _clear(values, mask)
+    scores = self.score(self.hidden(values).tanh())[..., 0]
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~mask, lowest).softmax(1)
+    return (weights.masked_fill(~mask, 0.0)[:, None] @ values)[:, 0]
+
+
+class Classifier(nn.Module):
+  """Both modalities pooled, side by side, norm, perceptron."""
+
+  def __init__(self, width: int, hidden: int, num_classes: int, pooling: str):
+    super().__init__()
+    for name in ("pool_0", "pool_1"):
+      pool = MeanPooling() if pooling == "mean" else AttentionPooling(width)
+      self.add_module(name, pool)
     self.norm = _norm(2 * width)
     self.hidden = nn.Linear(2 * width, hidden)
     self.logits = nn.Linear(hidden, num_classes)
@@ -221,13 +250,10 @@ class Classifier(nn.Module):
     self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]
   ) -> Tensor:
     """Maps tokens to logits [B, C]."""
-    pools = [
-      _clear(values[m], masks[m]).sum(1)
-      / masks[m].sum(1, keepdim=True).clamp(min=1)
-      for m in ("image", "text")
-    ]
-    hidden = self.hidden(self.norm(torch.cat(pools, dim=1)))
-    return self.logits(functional.gelu(hidden, approximate="tanh"))
+    image = self.pool_0(values["image"], masks["image"])
+    text = self.pool_1(values["text"], masks["text"])
+    hidden = self.hidden(self.norm(torch.cat([image, text], dim=1)))
+    return self.logits(functional.relu(hidden))
 
 
 class Twin(nn.Module):
@@ -241,7 +267,7 @@ class Twin(nn.Module):
       s.vocabulary_size, s.embedding_dim, s.width
     )
     self.fusion = CoAttention(s.width, s.num_heads, s.num_rounds, s.mlp_dim)
-    self.head = Classifier(s.width, s.hidden, s.num_classes)
+    self.head = Classifier(s.width, s.hidden, s.num_classes, s.pooling)
 
   def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
     """Maps a batch in mmjax's layout, one shard, to logits [B, C]."""

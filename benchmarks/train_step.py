@@ -7,6 +7,9 @@ nothing is shared but the machine; who goes first alternates. Both begin with
 the same parameters and read the same easy-VQA batches. The table has medians
 over the repeats. PyTorch runs eagerly, on all cores.
 
+The machine has to be quiet: other work on its cores slows PyTorch's threads,
+which wait for each other, far more than JAX's. A busy one is warned of.
+
 The other experiments have no twin: `--experiment easy_vqa_graph --no-peer`.
 """
 
@@ -21,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +34,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WITH_TWIN = "easy_vqa_co_attention"
 EXPERIMENTS = (WITH_TWIN, "easy_vqa_concat", "easy_vqa_graph")
 SIDES = ("mmjax", "torch")
+MAX_BUSY = 0.1  # share of all cores that others may use
 ROWS = {
   "examples_per_second": "train step, examples/s",
   "step_ms": "train step, ms",
@@ -133,7 +138,9 @@ def measure(
       result = {}
       for side in order:
         print(f"repeat {repeat + 1} of {repeats}: {side}", file=sys.stderr)
+        busy = measure_busy()
         result[side] = run_side(side, request, cpu=len(sides) > 1)
+        result[side]["busy_before"] = busy
       results.append(result)
   return results
 
@@ -164,6 +171,26 @@ def run_side(
   if done.returncode:
     raise SideError(f"the {side} side failed:\n{done.stderr[-2000:]}")
   return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_busy(seconds: float = 1.0) -> float | None:
+  """Returns the share of all cores that is in use while this process sleeps.
+
+  None where the system does not tell, that is elsewhere than on Linux.
+  """
+  stat = pathlib.Path("/proc/stat")
+  if not stat.exists():
+    return None
+
+  def read() -> tuple[int, int]:
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    ticks = [int(x) for x in stat.read_text("utf-8").split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+  total, idle = read()
+  time.sleep(seconds)
+  new_total, new_idle = read()
+  return 1 - (new_idle - idle) / max(new_total - total, 1)
 
 
 def describe_machine() -> str:
@@ -199,6 +226,7 @@ def make_table(report: Mapping[str, Any]) -> str:
   if len(sides) > 1:
     columns.append("mmjax / PyTorch")
   lines = [
+    *warn_if_busy(repeats),
     f"{report['experiment']}: {report['repeats']} repeats of "
     f"{report['steps']} steps, {report['date']}, {report['machine']}, "
     + ", ".join(f"{n} {v}" for n, v in report["versions"].items()),
@@ -223,6 +251,20 @@ def make_table(report: Mapping[str, Any]) -> str:
   parameters += [""] * (len(columns) - len(sides))
   lines.append("| parameters | " + " | ".join(parameters) + " |")
   return "\n".join(lines)
+
+
+def warn_if_busy(repeats: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Returns a warning if others used the machine before a measurement."""
+  busy = max(
+    result["busy_before"] or 0.0 for each in repeats for result in each.values()
+  )
+  if busy <= MAX_BUSY:
+    return []
+  return [
+    f"Not a fair comparison: other processes used up to {busy:.0%} of the "
+    "cores; measure again on a quiet machine.",
+    "",
+  ]
 
 
 def show_spread(values: Sequence[float]) -> str:

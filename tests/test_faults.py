@@ -9,6 +9,7 @@ from a seed, and started again with the same command until they are complete.
 import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
 import random
 import signal
@@ -19,6 +20,8 @@ import pytest
 import tiny_runs
 
 from mmjax.training.interruption import EXIT_INTERRUPTED
+
+NUM_STEPS = 72  # the kills come at 3 to 8 steps after one another
 
 TRAIN = """
 import contextlib, hashlib, json, os, sys
@@ -87,8 +90,15 @@ class Run:
     log = self.folder / "consumed"
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
-  def is_saving(self):
-    return any(self.workdir.glob("checkpoints/saving-*"))
+  def unfinished_saves(self):
+    """Folders of saves at work, or left behind by a kill."""
+    folder = self.workdir / "checkpoints"
+    entries = os.scandir(folder) if folder.exists() else []
+    return {
+      (entry.name, entry.inode())
+      for entry in entries
+      if entry.name.startswith("saving-")
+    }
 
   def finish(self):
     """Runs to the end; returns what the last attempt said."""
@@ -124,21 +134,21 @@ def stop(process, signum):
 
 def kill(run, generator, kind):
   """Starts an attempt and kills it; says if a save was left unfinished."""
+  before, left_behind = run.count_notes(), run.unfinished_saves()
   process = run.start()
-  before = run.count_notes()
   if kind == "start-up":
     time.sleep(generator.uniform(0, 2))
   else:
-    size = before + generator.randint(1, 4)
+    size = before + generator.randint(3, 8)
     wait_until(lambda: run.count_notes() >= size, process)
     if kind == "save":
-      wait_until(run.is_saving, process)
+      wait_until(lambda: run.unfinished_saves() - left_behind, process)
       time.sleep(generator.uniform(0, 0.01))
     else:
       time.sleep(generator.uniform(0, 0.1))
   code, _ = stop(process, signal.SIGKILL)
   assert code == -signal.SIGKILL
-  return run.is_saving()
+  return bool(run.unfinished_saves() - left_behind)
 
 
 def run_killed(run):
@@ -147,6 +157,7 @@ def run_killed(run):
   kinds = ["start-up"] * 2 + ["step"] * 4 + ["save"] * 4
   generator.shuffle(kinds)
   unfinished = [kill(run, generator, kind) for kind in kinds]
+  assert len(kinds) == 10
   return types.SimpleNamespace(unfinished=sum(unfinished), said=run.finish())
 
 
@@ -202,7 +213,12 @@ def runs(easy_vqa, cache, compiled, tmp_path_factory):
   tiny = dict(
     override.split("=", 1)
     for override in tiny_runs.shrink(
-      name, {"training.num_steps": 48, "evaluation.batch_size": 997}
+      name,
+      {
+        "evaluation.batch_size": 997,
+        "training.checkpoint_every": 3,
+        "training.num_steps": NUM_STEPS,
+      },
     )
   )
   environment = tiny_runs.fast_environment(compiled)
@@ -227,7 +243,7 @@ def test_ten_kills_change_nothing(runs):
   assert result.unfinished >= 1  # some died in the middle of a save
   assert "resuming after step" in result.said
   # Steps were lost and made again, or the kills came at harmless moments.
-  assert len(runs.made["SIGKILL"].notes()) > 48
+  assert len(runs.made["SIGKILL"].notes()) > NUM_STEPS
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -240,7 +256,7 @@ def test_an_interruption_changes_nothing(runs, name):
     assert "Traceback" not in stderr
   # The step in work was saved: none was made twice.
   steps = [step for step, *_ in runs.made[name].notes()]
-  assert steps == list(range(48))
+  assert steps == list(range(NUM_STEPS))
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
@@ -264,8 +280,8 @@ def test_a_second_signal_exits_at_once(runs, tmp_path, second):
 def test_ten_kills_of_the_main_experiment(easy_vqa, tmp_path):
   """As above with `easy_vqa_co_attention` as it is, but for its length."""
   changes = {
-    "training.num_steps": 48,
-    "training.checkpoint_every": 2,
+    "training.num_steps": NUM_STEPS,
+    "training.checkpoint_every": 3,
     "training.log_every": 1,
   }
   environment = {

@@ -99,8 +99,19 @@ def _repeat_rows(batch):
   return repeated
 
 
+def test_gathered_rows_are_the_rows_exactly():
+  tokens = Tokens(
+    jax.random.normal(jax.random.key(1), (3, 5, 7)),
+    jax.random.bernoulli(jax.random.key(2), 0.7, (3, 5)),
+  )
+  index = jnp.array([2, 0, 0, 1, 2])
+  gathered = jax.jit(gather_rows)(tokens, index)
+  np.testing.assert_array_equal(gathered.values, tokens.values[index])
+  np.testing.assert_array_equal(gathered.mask, tokens.mask[index])
+
+
 @every
-def test_index_equals_repeated_rows_exactly(fusion):
+def test_index_equals_repeated_rows(fusion):
   model = MultimodalModel(
     {"image": Scale(), "text": Scale()}, FUSIONS[fusion], Classifier(7)
   )
@@ -111,8 +122,9 @@ def test_index_equals_repeated_rows_exactly(fusion):
   apply_fn = jax.jit(lambda v, b: model.apply(v, b, train=False)["logits"])
   logits = apply_fn(variables, batch)
   assert np.isfinite(logits).all()
-  np.testing.assert_array_equal(
-    logits, apply_fn(variables, _repeat_rows(batch))
+  # Equal but for rounding: a gather may be fused with what follows it.
+  np.testing.assert_allclose(
+    logits, apply_fn(variables, _repeat_rows(batch)), atol=2e-6
   )
 
 
