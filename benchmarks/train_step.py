@@ -46,9 +46,10 @@ ROWS = {
   "compile_seconds": "of which compiling the train step, s",
   "peak_memory_mib": "peak memory of the process, MiB",
   "first_loss": "loss of the first step, nats",
-  "last_loss": "loss of the last bare step, nats",
+  "last_loss": "loss after the bare loop, nats",
 }
-WITHOUT_RATIO = ("data_wait_percent", "overhead_ms", "first_loss", "last_loss")
+LOSSES = ("first_loss", "last_loss")
+WITHOUT_RATIO = ("data_wait_percent", "overhead_ms", *LOSSES)
 
 
 class SideError(RuntimeError):
@@ -240,7 +241,7 @@ def make_table(report: Mapping[str, Any]) -> str:
       values = [r[side][key] for r in repeats if key in r[side]]
       if values:
         medians.append(statistics.median(values))
-        cells.append(show_spread(values))
+        cells.append(show_spread(values, 4 if key in LOSSES else None))
       else:
         cells.append("–")  # noqa: RUF001
     if len(sides) > 1:
@@ -267,10 +268,11 @@ def warn_if_busy(repeats: Sequence[Mapping[str, Any]]) -> list[str]:
   ]
 
 
-def show_spread(values: Sequence[float]) -> str:
+def show_spread(values: Sequence[float], digits: int | None = None) -> str:
   """Shows the median and the range of some numbers."""
   middle = statistics.median(values)
-  digits = 0 if abs(middle) >= 100 else 1 if abs(middle) >= 10 else 3
+  if digits is None:
+    digits = 0 if abs(middle) >= 100 else 1 if abs(middle) >= 10 else 3
   low, high = min(values), max(values)
   return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -41,21 +41,21 @@ def main() -> int:
 
 def _read_run(workdir: pathlib.Path, split: str) -> tuple[str, float, float]:
   """Returns experiment, accuracy and minutes of training of one run."""
+  from mmjax.checkpoint import Checkpoints
   from mmjax.training.writers import read_events
-  from mmjax.workdir import EVALUATIONS_DIR, METRICS_FILE
+  from mmjax.workdir import CHECKPOINTS_DIR, EVALUATIONS_DIR, METRICS_FILE
 
-  scores = sorted(
-    (workdir / EVALUATIONS_DIR).glob(f"{split}-*.json"),
-    key=lambda path: path.stat().st_mtime,
-  )
+  with Checkpoints(workdir / CHECKPOINTS_DIR) as checkpoints:
+    best = checkpoints.best_step()
+  scores = workdir / EVALUATIONS_DIR / f"{split}-{best}.json"
   events = read_events(workdir / METRICS_FILE)
-  if not scores or not events:
+  if not scores.exists() or not events:
     raise ValueError(
-      f"{workdir} has no scores on {split!r}; make them with python -m "
-      f"experiments.evaluate --workdir {workdir} --split {split}"
+      f"{workdir} has no scores of its best step on {split!r}; make them with "
+      f"python -m experiments.evaluate --workdir {workdir} --split {split}"
     )
-  newest = json.loads(scores[-1].read_text(encoding="utf-8"))
-  return newest["experiment"], newest["accuracy"], events[-1]["seconds"] / 60
+  best = json.loads(scores.read_text(encoding="utf-8"))
+  return best["experiment"], best["accuracy"], events[-1]["seconds"] / 60
 
 
 def _make_row(

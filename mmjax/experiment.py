@@ -39,6 +39,15 @@ class Training:
   accumulation_steps: int = 1
   num_devices: int | None = None
 
+  def __post_init__(self) -> None:
+    """Refuses numbers below 1, by their config names."""
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value is not None and value < 1:
+        raise ValueError(
+          f"training.{field.name} is {value}; it must be at least 1"
+        )
+
 
 # Settings that a resumed run may change: they do not alter what is learned.
 RESUMABLE_SETTINGS = (
@@ -65,6 +74,18 @@ class Evaluation:
   split: str = "validation"
   batch_size: int = 512
 
+  def __post_init__(self) -> None:
+    """Refuses to watch a test split, or a batch without examples."""
+    if self.split == "test":
+      raise ValueError(
+        "evaluation.split is 'test', which must not pick checkpoints; watch "
+        "'validation', and score 'test' with experiments.evaluate"
+      )
+    if self.batch_size < 1:
+      raise ValueError(
+        f"evaluation.batch_size is {self.batch_size}; it must be at least 1"
+      )
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -89,6 +110,11 @@ class Experiment:
   training: Training
   evaluation: Evaluation
   seed: int = 0
+
+  def __post_init__(self) -> None:
+    """Refuses seeds that random generators do not take."""
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f"seed is {self.seed}; it must be in [0, 2**32)")
 
 
 def make_init_fn(experiment: Experiment) -> Callable[[jax.Array], Any]:

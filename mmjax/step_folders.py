@@ -57,10 +57,17 @@ class StepFolders:
     return self.directory / f"saving-{step}"
 
   def commit(self, step: int) -> None:
-    """Puts what was staged in the step's place, all at once."""
+    """Puts what was staged in the step's place.
+
+    A step that is there is renamed aside first; should this process die
+    between the two renames, `sweep` puts it back.
+    """
+    replaced = self.directory / f"replaced-{step}"
+    shutil.rmtree(replaced, ignore_errors=True)
     if self.path(step).exists():
-      self.remove(step)
+      self.path(step).rename(replaced)
     self.staging(step).rename(self.path(step))
+    shutil.rmtree(replaced, ignore_errors=True)
 
   def remove(self, step: int) -> None:
     """Removes a step: renamed first, so that no reader sees half of it."""
@@ -93,7 +100,13 @@ class StepFolders:
     return renamed
 
   def sweep(self) -> None:
-    """Removes what a killed writer left unfinished."""
+    """Undoes or removes what a killed writer left unfinished."""
+    for entry in self.directory.glob("replaced-*"):
+      path = self.path(int(entry.name.removeprefix("replaced-")))
+      if path.exists():
+        shutil.rmtree(entry)
+      else:
+        entry.rename(path)
     for entry in self.directory.iterdir():
       if _LEFTOVER.fullmatch(entry.name):
         shutil.rmtree(entry)

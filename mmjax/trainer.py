@@ -8,11 +8,13 @@ What it writes stands in `mmjax/workdir.py`.
 import operator
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
 import jax
+import numpy as np
 
 from mmjax import config as config_lib
 from mmjax.checkpoint import Checkpoints
@@ -89,6 +91,39 @@ def _check_resumable(
     )
 
 
+def check_settings(experiment: Experiment, assets: Mapping[str, Any]) -> None:
+  """Tries model, loss and metrics on one empty example, in shapes only.
+
+  What does not fit together is found here and not after minutes of training.
+
+  Args:
+    experiment: the experiment.
+    assets: labels and types of the data.
+
+  Raises:
+    ConfigError: a part fails, with what it said.
+  """
+  batch = experiment.data.blank_batch()
+  metrics = experiment.evaluation.metrics
+
+  def run(rng: jax.Array) -> Any:
+    outputs, _ = experiment.model.init_with_output(rng, batch, train=False)
+    return experiment.loss(outputs, batch), metrics.update(outputs, batch)
+
+  try:
+    _, counts = jax.eval_shape(run, jax.random.key(0))
+    one = jax.tree.map(lambda count: np.zeros(count.shape, count.dtype), counts)
+    one["confusion"][0, 0, 0] = one["calibration"][-1, 0] = 1
+    metrics.compute(
+      one, labels=assets["labels"], types=assets["question_types"]
+    )
+  except Exception as error:
+    raise config_lib.ConfigError(
+      f"these settings do not work together: {type(error).__name__}: {error}; "
+      "look at --show"
+    ) from error
+
+
 class _Run:
   """The built parts of a run, and how they fit together."""
 
@@ -121,6 +156,8 @@ class _Run:
       num_shards=self.num_devices,
     )
 
+    check_settings(experiment, self.assets)
+
     model, optimizer = experiment.model, experiment.optimizer
     self.tx = optimizer(training.num_steps)
     self.train_step = compile_step(
@@ -147,6 +184,7 @@ class _Run:
   ) -> bool:
     """Trains from the last saved step to the end; False if stopped."""
     training = self.experiment.training
+    begin = time.perf_counter()
     state = self._create_or_restore()
     step = int(state.step)
     with MetricsWriter(workdir, start_step=step) as writer:
@@ -164,7 +202,7 @@ class _Run:
         should_stop=should_stop,
         record_ids=self.batches.record_ids,
         progress=self.progress,
-        start_seconds=writer.seconds,
+        start_seconds=writer.seconds + time.perf_counter() - begin,
       )
     self.checkpoints.wait()
     if step >= training.num_steps:

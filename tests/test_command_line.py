@@ -6,6 +6,7 @@ with an exit code that is not 0; and no file of the work directory changes.
 
 import contextlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -426,7 +427,7 @@ def test_only_what_is_explained_loses_its_traceback(capsys):
     raise ValueError("the sky is green; look again\n\nFiddle context: x")
 
   def open_nothing():
-    open("/nowhere/at/all")
+    os.listdir("/nowhere/at/all")
 
   def press_control_c():
     raise KeyboardInterrupt

@@ -26,6 +26,7 @@ MODULES = {"array_types", "nn"}
 ALLOWED = {
   "array_types": set(),
   "locks": set(),
+  "workdir": set(),
   "nn": {"array_types"},
   "encoders": MODULES,
   "fusion": MODULES,
@@ -34,7 +35,7 @@ ALLOWED = {
   "losses": {"array_types", "metrics"},
   "metrics": {"array_types", "losses"},
   "data": {"array_types", "locks"},
-  "training": {"array_types"},
+  "training": {"array_types", "workdir"},
 }
 
 # A library and the only places that may know it.

@@ -34,7 +34,7 @@ def experiment():
       "data.questions_per_image=3",
       "training.num_steps=7",
       "optimizer.warmup_fraction=0.3",
-      "optimizer.weight_decay=0.5",
+      "optimizer.weight_decay=20.0",
       "optimizer.clip_norm=0.2",
     ],
   )
@@ -99,13 +99,9 @@ def test_logits_agree(experiment, twin, parameters, batches):
   for batch in batches:
     expected = np.asarray(apply_fn(batch))
     with torch.no_grad():
-      logits = twin(torch_twin_batch(batch)).numpy()
+      logits = twin(torch_step.to_tensors(batch)).numpy()
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, atol=1e-4)
-
-
-def torch_twin_batch(batch):
-  return torch_step.to_tensors(batch)
 
 
 def test_updates_agree(experiment, twin, parameters, batches):

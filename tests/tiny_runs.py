@@ -31,6 +31,7 @@ TINY = {
   "model.encoders.image.features": (3, 5),
   "model.encoders.text.embedding_dim": 5,
   "model.fusion.num_heads": 2,
+  "model.fusion.num_rounds": 1,
   "training.batch_size": 16,
   "training.checkpoint_every": 2,
   "training.log_every": 1,

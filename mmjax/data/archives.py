@@ -2,18 +2,33 @@
 
 Only plain files and folders below the target are written, with the user's own
 default permissions. A name that is absolute or climbs with `..`, a link, a
-device: the whole archive is refused before its first file is written.
+device: the whole archive is refused before its first file is written. In
+Debian packages, which need them, symbolic links to the inside are admitted.
 """
 
+import lzma
 import os
 import pathlib
 import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterable
+import zlib
+from typing import IO
 
+# What the standard library raises for archives that are not whole.
+_DAMAGES = (
+  zipfile.BadZipFile,
+  tarfile.TarError,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  OSError,
+  RuntimeError,  # an encrypted member
+  NotImplementedError,  # an unknown compression
+)
 _ZIP_SUFFIXES = (".whl", ".zip")
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
@@ -47,12 +62,15 @@ def unpack(
     if name.endswith(_ZIP_SUFFIXES):
       _unpack_zip(archive, target)
     elif name.endswith(_TAR_SUFFIXES):
-      _unpack_tar(archive, target)
+      with archive.open("rb") as file:
+        _unpack_tar(file, target)
     elif name.endswith(".deb"):
       _unpack_deb(archive, target)
     else:
       raise ArchiveError(f"{name} is no wheel, zip, tar or deb file")
-  except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+  except ArchiveError:
+    raise
+  except _DAMAGES as error:
     raise ArchiveError(f"{name} is damaged ({error})") from error
 
 
@@ -71,36 +89,55 @@ def _unpack_zip(archive: pathlib.Path, target: pathlib.Path) -> None:
           _write(target / member.filename, source)
 
 
-def _unpack_tar(archive: pathlib.Path, target: pathlib.Path) -> None:
-  with tarfile.open(archive) as file:
+def _unpack_tar(
+  archive: IO[bytes], target: pathlib.Path, *, links: bool = False
+) -> None:
+  with tarfile.open(fileobj=archive) as file:
     members = file.getmembers()
     for member in members:
-      _check_member(member.name, member.isreg() or member.isdir())
+      link = links and member.issym()
+      _check_member(member.name, member.isreg() or member.isdir() or link)
+      if link:
+        _check_link(member)
+    while file.fileobj.read(1 << 20):  # the checksum stands at the very end
+      pass
     for member in members:
       if member.isdir():
         (target / member.name).mkdir(parents=True, exist_ok=True)
-      else:
+      elif member.isreg():
         _write(target / member.name, file.extractfile(member))
+    # Last, so that no file is ever written through a link.
+    for member in filter(tarfile.TarInfo.issym, members):
+      (target / member.name).parent.mkdir(parents=True, exist_ok=True)
+      (target / member.name).symlink_to(member.linkname)
 
 
 def _unpack_deb(archive: pathlib.Path, target: pathlib.Path) -> None:
-  command = ["dpkg-deb", "-x", str(archive), str(target)]
-  try:
-    subprocess.run(command, check=True, capture_output=True, text=True)
-  except FileNotFoundError:
-    raise ArchiveError(
-      "it needs the program dpkg-deb, which is not installed"
-    ) from None
-  except subprocess.CalledProcessError as error:
-    raise ArchiveError(f"dpkg-deb said {error.stderr.strip()}") from error
-  _check_links(target.rglob("*"), target.resolve())
+  with tempfile.TemporaryFile() as content:
+    try:
+      subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", str(archive)],
+        check=True,
+        stdout=content,
+        stderr=subprocess.PIPE,
+      )
+    except FileNotFoundError:
+      raise ArchiveError(
+        "it needs the program dpkg-deb, which is not installed"
+      ) from None
+    except subprocess.CalledProcessError as error:
+      said = error.stderr.decode(errors="replace").strip()
+      raise ArchiveError(f"dpkg-deb said {said}") from error
+    content.seek(0)
+    _unpack_tar(content, target, links=True)
 
 
-def _check_links(paths: Iterable[pathlib.Path], root: pathlib.Path) -> None:
-  """Refuses links that leave `root`; Debian packages link inside it a lot."""
-  for path in paths:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-      raise ArchiveError(f"its member {path.name!r} is a link to the outside")
+def _check_link(member: tarfile.TarInfo) -> None:
+  """Refuses a link that leaves the archive."""
+  folder = pathlib.PurePosixPath(member.name).parent
+  goal = os.path.normpath(folder / member.linkname)
+  if goal.startswith(("/", "..")):
+    raise ArchiveError(f"its member {member.name!r} is a link to the outside")
 
 
 def _check_member(name: str, is_plain: bool) -> None:

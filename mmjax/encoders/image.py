@@ -106,6 +106,11 @@ class GridEncoder(nn.Module):
       ValueError: see `image_to_float`.
     """
     del train
+    if not self.features or self.stem_size < 1:
+      raise ValueError(
+        "a grid encoder needs at least one stage and a stem_size of at least"
+        f" 1, got features {self.features} and stem_size {self.stem_size}"
+      )
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     grid = image_to_float(values, mask, self.dtype)
     grid = space_to_depth(grid, self.stem_size)

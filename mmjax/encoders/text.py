@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
+from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import LearnedPositions
 from mmjax.nn.recurrent import Recurrent
 from mmjax.nn.transformer import TransformerBlock
@@ -88,7 +89,7 @@ class RecurrentEncoder(nn.Module):
         f"texts of at most {self.max_length} words are expected, got"
         f" {list(ids.shape)}; raise max_length"
       )
-    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    dropout = Dropout(self.dropout_rate, deterministic=not train)
     states = nn.Embed(
       self.vocabulary_size, self.embedding_dim, name="embed", **dtypes
     )(ids)
@@ -158,7 +159,7 @@ class TransformerEncoder(nn.Module):
     states = LearnedPositions(self.max_length, name="positions", **dtypes)(
       states
     )
-    states = nn.Dropout(self.dropout_rate)(states, deterministic=not train)
+    states = Dropout(self.dropout_rate)(states, deterministic=not train)
     for i in range(self.num_layers):
       states = TransformerBlock(
         self.width,

@@ -19,6 +19,7 @@ import flax.linen as nn
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.attention import MultiHeadAttention
+from mmjax.nn.dropout import Dropout
 from mmjax.nn.tokens import check_modalities, clear_masked, join_modalities
 from mmjax.nn.transformer import MlpBlock
 
@@ -61,7 +62,7 @@ class CoAttentionRound(nn.Module):
       The new values, and the attention weights [B, H, N_q, N_k] of each
       ordered pair, named `q_over_k`.
     """
-    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    dropout = Dropout(self.dropout_rate, deterministic=not train)
 
     def norm(inputs: Array, name: str) -> Array:
       return nn.LayerNorm(
@@ -142,6 +143,10 @@ class CoAttention(nn.Module):
       ValueError: there is no modality, shapes do not belong together, or a
         width is not `width`.
     """
+    if self.num_rounds < 1:
+      raise ValueError(
+        f"fusion 'co_attention' needs at least one round, got {self.num_rounds}"
+      )
     check_modalities(tokens, "fusion 'co_attention'", self.width)
     values = {m: clear_masked(tokens[m], self.dtype) for m in sorted(tokens)}
     masks = {m: tokens[m].mask for m in values}

@@ -14,6 +14,7 @@ import flax.linen as nn
 
 from mmjax.array_types import Tokens
 from mmjax.nn.dense import Dense
+from mmjax.nn.dropout import Dropout
 from mmjax.nn.tokens import check_modalities, clear_masked, join_modalities
 
 
@@ -56,7 +57,7 @@ class Concat(nn.Module):
         param_dtype=self.param_dtype,
         name=modality,
       )(clear_masked(tokens[modality], self.dtype))
-      values[modality] = nn.Dropout(self.dropout_rate)(
+      values[modality] = Dropout(self.dropout_rate)(
         projected, deterministic=not train
       )
     return join_modalities(values, tokens)

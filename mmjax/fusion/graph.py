@@ -68,6 +68,10 @@ class GraphFusion(nn.Module):
       ValueError: there is no modality, shapes do not belong together, heads
         do not divide the width, or `within` and `across` leave no edge.
     """
+    if self.num_rounds < 1:
+      raise ValueError(
+        f"fusion 'graph' needs at least one round, got {self.num_rounds}"
+      )
     check_modalities(tokens, "fusion 'graph'")
     edge_types = self._edge_types(sorted(tokens))
     nodes, masks = {}, {}

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.nn.dropout import Dropout
 from mmjax.nn.pooling import AttentionPooling, masked_max, masked_mean
 
 
@@ -72,7 +73,7 @@ class Classifier(nn.Module):
       param_dtype=self.param_dtype,
       name="hidden",
     )(pooled)
-    hidden = nn.Dropout(self.dropout_rate)(
+    hidden = Dropout(self.dropout_rate)(
       nn.relu(hidden), deterministic=not train
     )
     logits = nn.Dense(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array
 from mmjax.nn.dense import Dense
+from mmjax.nn.dropout import check_rate
 
 
 def attend(
@@ -211,11 +212,12 @@ class MultiHeadAttention(nn.Module):
       ValueError: `width` is not a multiple of `num_heads`, or the mask does
         not fit.
     """
-    if self.width % self.num_heads:
+    if self.num_heads < 1 or self.width % self.num_heads:
       raise ValueError(
         f"attention needs a width that its heads divide, got width"
         f" {self.width} and {self.num_heads} heads"
       )
+    check_rate(self.dropout_rate)
 
     def project(inputs: Array, name: str) -> Array:
       inputs = Dense(

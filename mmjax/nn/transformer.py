@@ -13,6 +13,7 @@ import flax.linen as nn
 from mmjax.array_types import Array
 from mmjax.nn.attention import MultiHeadAttention
 from mmjax.nn.dense import Dense
+from mmjax.nn.dropout import Dropout
 
 
 class MlpBlock(nn.Module):
@@ -43,7 +44,7 @@ class MlpBlock(nn.Module):
       name="hidden",
     )(values)
     hidden = nn.relu(hidden)
-    hidden = nn.Dropout(self.dropout_rate)(hidden, deterministic=not train)
+    hidden = Dropout(self.dropout_rate)(hidden, deterministic=not train)
     return Dense(
       width, dtype=self.dtype, param_dtype=self.param_dtype, name="out"
     )(hidden)
@@ -101,7 +102,7 @@ class TransformerBlock(nn.Module):
         dtype=self.dtype, param_dtype=self.param_dtype, name=name
       )(inputs)
 
-    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    dropout = Dropout(self.dropout_rate, deterministic=not train)
     values = values.astype(self.dtype)
     normed = norm(values, "attention_norm")
     update, weights = MultiHeadAttention(

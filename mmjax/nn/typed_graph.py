@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from mmjax.array_types import Array
 from mmjax.nn.attention import weigh
 from mmjax.nn.dense import Dense
+from mmjax.nn.dropout import Dropout
 from mmjax.nn.pooling import masked_mean
 from mmjax.nn.transformer import MlpBlock
 
@@ -125,7 +126,7 @@ class GraphRound(nn.Module):
       Nodes, edges and context after the round, and the weight of each edge
       among those that enter a node, [B, H, N_r, N_s] of each `r_over_s`.
     """
-    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+    dropout = Dropout(self.dropout_rate, deterministic=not train)
     types = sorted(nodes)
     normed = {t: self._norm(nodes[t], f"{t}_edge_norm") for t in types}
     updates = {t: jnp.zeros_like(nodes[t]) for t in types}
@@ -215,10 +216,10 @@ class GraphRound(nn.Module):
       dtype=self.dtype, param_dtype=self.param_dtype, name=name
     )(inputs)
 
-  def _dense(self, inputs: Array, name: str, width: int | None = None) -> Array:
-    """Maps D to `width`; norms before and perceptrons after have the biases."""
+  def _dense(self, inputs: Array, name: str) -> Array:
+    """Maps D to D; norms before and perceptrons after have the biases."""
     return Dense(
-      width or inputs.shape[-1],
+      inputs.shape[-1],
       use_bias=False,
       dtype=self.dtype,
       param_dtype=self.param_dtype,

@@ -7,7 +7,6 @@ so shows how much of a data set can be answered with closed eyes (Goyal et al.
 fitted on the training split and nothing else.
 """
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +15,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-  """The commonest answers of a training split.
+  """The commonest answers of a training split, as a data set's assets say.
 
   Attributes:
     majority: the commonest answer of all.
@@ -31,44 +30,13 @@ class Prior:
     return [self.by_question.get(text, self.majority) for text in questions]
 
 
-def fit_prior(questions: Sequence[str], answers: Sequence[str]) -> Prior:
-  """Counts the training answers.
-
-  Args:
-    questions: the question of each training example.
-    answers: the answer of each training example.
-
-  Returns:
-    The commonest answers; ties go to the first in alphabetical order.
-
-  Raises:
-    ValueError: there are no examples, or the lengths differ.
-
-  >>> prior = fit_prior(["color?", "color?", "any?"], ["red", "red", "no"])
-  >>> prior.answer(["any?", "what?"])
-  ['no', 'red']
-  """
-  if len(questions) == 0 or len(questions) != len(answers):
-    raise ValueError(
-      "fit_prior needs one answer for each question and at least one, got "
-      f"{len(questions)} questions and {len(answers)} answers"
-    )
-  counts = collections.defaultdict(collections.Counter)
-  for question, answer in zip(questions, answers, strict=True):
-    counts[question][answer] += 1
-  return Prior(
-    majority=_commonest(collections.Counter(answers)),
-    by_question={text: _commonest(count) for text, count in counts.items()},
-  )
-
-
 def baseline_correct(
   prior: Prior, questions: Sequence[str], answers: Sequence[str]
 ) -> dict[str, np.ndarray]:
   """Scores both baselines on a split.
 
   Args:
-    prior: as fitted on the training split.
+    prior: as counted on the training split.
     questions: the question of each example of the split.
     answers: the true answer of each.
 
@@ -81,7 +49,3 @@ def baseline_correct(
     "question only": np.asarray(prior.answer(questions)) == true,
     "majority answer": true == prior.majority,
   }
-
-
-def _commonest(counts: collections.Counter) -> str:
-  return min(counts, key=lambda answer: (-counts[answer], answer))

@@ -72,7 +72,7 @@ def run_loop(
 
   The last step always logs, evaluates and saves. A step that saves evaluates
   first, whatever `eval_every` says. When `should_stop` says so, the step that
-  was just made is logged and saved, without evaluating, unless it is the last.
+  was just made is logged and saved; it is evaluated only if it was due.
 
   Train events average the metrics over all examples since the last event;
   `learning_rate` is the last step's. `examples_per_second` and
@@ -148,8 +148,11 @@ def run_loop(
 
       last = step == num_steps
       stopping = should_stop() and not last
-      saving = last or stopping or step % checkpoint_every == 0
-      evaluating = not stopping and (saving or step % eval_every == 0)
+      due = last or step % checkpoint_every == 0
+      # Also when stopping: a resumed run never comes back to this step, and a
+      # step without scores could never be the best.
+      evaluating = due or step % eval_every == 0
+      saving = due or stopping
       logging = last or stopping or step % log_every == 0
       if logging or evaluating or saving:
         _check_finite(state, record_ids)

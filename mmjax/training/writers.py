@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Self
 
-METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_DIR = "tensorboard"
+from mmjax.workdir import METRICS_FILE, TENSORBOARD_DIR
+
 Event = Mapping[str, Any]
 
 

@@ -111,18 +111,55 @@ def test_damaged_and_unknown_archives_are_refused(tmp_path):
 
 @pytest.mark.parametrize("goal", ["a.txt", "../evil"])
 def test_debian_packages_may_link_inside_only(tmp_path, monkeypatch, goal):
-  programs = tmp_path / "bin"
-  programs.mkdir()
-  script = programs / "dpkg-deb"
-  script.write_text(
-    f'#!/bin/sh\necho hi > "$3/a.txt"; ln -s {goal} "$3/link"\n'
+  content = tmp_path / "content.tar"
+  make_tar(
+    content,
+    [
+      ("./a.txt", b"hi\n", tarfile.REGTYPE),
+      ("./link", goal.encode(), tarfile.SYMTYPE),
+    ],
   )
-  script.chmod(0o755)
-  monkeypatch.setenv("PATH", str(programs), prepend=":")
-  (tmp_path / "x.deb").touch()
+  fake_dpkg_deb(tmp_path, monkeypatch, content)
   if goal == "a.txt":
     archives.unpack(tmp_path / "x.deb", tmp_path / "tree")
     assert (tmp_path / "tree" / "link").read_text() == "hi\n"
   else:
-    with pytest.raises(archives.ArchiveError, match="'link'"):
+    with pytest.raises(archives.ArchiveError, match="link'"):
       archives.unpack(tmp_path / "x.deb", tmp_path / "tree")
+    assert not any((tmp_path / "tree").iterdir())
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.LNKTYPE])
+def test_debian_packages_hold_no_devices(tmp_path, monkeypatch, kind):
+  content = tmp_path / "content.tar"
+  make_tar(content, [("a", b"", tarfile.REGTYPE), ("odd", b"a", kind)])
+  fake_dpkg_deb(tmp_path, monkeypatch, content)
+  with pytest.raises(archives.ArchiveError, match="'odd'"):
+    archives.unpack(tmp_path / "x.deb", tmp_path / "tree")
+
+
+def fake_dpkg_deb(tmp_path, monkeypatch, content):
+  programs = tmp_path / "bin"
+  programs.mkdir()
+  script = programs / "dpkg-deb"
+  script.write_text(f"#!/bin/sh\ncat {content}\n")
+  script.chmod(0o755)
+  monkeypatch.setenv("PATH", str(programs), prepend=":")
+  (tmp_path / "x.deb").touch()
+
+
+def test_damage_inside_is_told_as_such(tmp_path):
+  zipped = tmp_path / "x.zip"
+  with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as file:
+    file.writestr("a", bytes(range(256)) * 20)
+  damaged = bytearray(zipped.read_bytes())
+  damaged[40] ^= 0xFF
+  zipped.write_bytes(damaged)
+  tarred = tmp_path / "x.tar.gz"
+  make_tar(tarred, [("a", b"hello", tarfile.REGTYPE)])
+  damaged = bytearray(tarred.read_bytes())
+  damaged[-6] ^= 1  # in the checksum
+  tarred.write_bytes(damaged)
+  for archive in (zipped, tarred):
+    with pytest.raises(archives.ArchiveError, match="is damaged"):
+      archives.unpack(archive, tmp_path / f"{archive.name}-tree")
