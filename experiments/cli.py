@@ -96,8 +96,10 @@ def score(
   evaluated = evaluate(workdir, step=step, split=split, trust=trust)
   if report:
     from mmjax.explanation import write_report
+    from mmjax.training.progress import make_progress
 
-    path = write_report(workdir, evaluated)
+    with make_progress() as progress, progress.phase("drawing the report"):
+      path = write_report(workdir, evaluated)
     print(f"report: {path}", file=sys.stderr)
   print_json(evaluated.summary())
 

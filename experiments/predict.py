@@ -1,4 +1,4 @@
-"""Answers one question about one image, with a trained checkpoint.
+r"""Answers one question about one image, with a trained checkpoint.
 
   python -m experiments.predict --workdir runs/easy_vqa --image F.png \
     --text "what is the blue shape?" --attention where.png
@@ -31,13 +31,16 @@ def main() -> int:
   from mmjax.evaluation import load_trained
   from mmjax.explanation import explain_example
   from mmjax.report.drawing import draw_attention
+  from mmjax.training.progress import make_progress
 
-  trained = load_trained(args.workdir, args.step, trust=args.trust)
-  view, notes = explain_example(trained, image=args.image, text=args.text)
+  with make_progress() as progress, progress.phase("loading and answering"):
+    trained = load_trained(args.workdir, args.step, trust=args.trust)
+    view, notes = explain_example(trained, image=args.image, text=args.text)
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   if args.attention is not None:
     draw_attention(args.attention, view)
+    print(f"attention: {args.attention}", file=sys.stderr)
   if args.json:
     cli.print_json({"answers": dict(view.top), "notes": notes})
     return 0

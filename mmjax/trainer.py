@@ -103,6 +103,13 @@ def check_settings(experiment: Experiment, assets: Mapping[str, Any]) -> None:
   Raises:
     ConfigError: a part fails, with what it said.
   """
+  for modality, encoder in sorted(experiment.model.encoders.items()):
+    size = getattr(encoder, "vocabulary_size", None)
+    if size is not None and size < len(assets["vocabulary"]):
+      raise config_lib.ConfigError(
+        f"model.encoders.{modality}.vocabulary_size is {size}, but the data "
+        f"have {len(assets['vocabulary'])} words; set it to at least that"
+      )
   batch = experiment.data.blank_batch()
   metrics = experiment.evaluation.metrics
 
@@ -187,6 +194,8 @@ class _Run:
     begin = time.perf_counter()
     state = self._create_or_restore()
     step = int(state.step)
+    if should_stop():  # nothing was done that is not saved
+      return False
     with MetricsWriter(workdir, start_step=step) as writer:
       state, stopped = run_loop(
         replicate(state, self.num_devices),

@@ -104,7 +104,7 @@ def easy_vqa_co_attention(
 @auto_config
 def easy_vqa_graph(
   width: int = 64,
-  num_steps: int = 900,
+  num_steps: int = 1200,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,

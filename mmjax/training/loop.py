@@ -172,7 +172,8 @@ def run_loop(
         event = {"kind": "eval", "step": step, **scores, **meter.stamp()}
         writer.write(event)
         progress.report(event)
-        stopping = should_stop() and not last  # it may have come meanwhile
+        # The signal may have come meanwhile.
+        stopping = stopping or (should_stop() and not last)
 
       # save
       if saving or stopping:

@@ -137,14 +137,24 @@ def test_complete_run_does_nothing():
   assert (state.step, stopped, recorder.calls) == (5, False, [])
 
 
-def test_stop_saves_the_current_step_without_scores():
-  recorder = Recorder(stop_after=[("step", 2)])  # would be evaluated
+@pytest.mark.parametrize(
+  ("step", "last_calls"),
+  [
+    (1, [("save", 1, None)]),
+    # Due for evaluation: a resumed run would not come back to it.
+    (3, [("evaluate", 3), ("eval", 3), ("save", 3, SCORES)]),
+  ],
+)
+def test_stop_saves_the_current_step(step, last_calls):
+  recorder = Recorder(stop_after=[("step", step - 1)])
   state, stopped = recorder.run()
-  assert (int(state.step), stopped) == (3, True)
-  end = WHOLE_RUN.index(("step", 2)) + 1
+  assert (int(state.step), stopped) == (step, True)
+  end = WHOLE_RUN.index(("step", step - 1)) + 1
   assert recorder.calls == [
     *WHOLE_RUN[:end],
-    *[("train", 3), ("save", 3, None), ("close",)],
+    ("train", step),
+    *last_calls,
+    ("close",),
   ]
 
 
