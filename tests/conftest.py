@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
 
 import pytest
 
@@ -61,3 +62,11 @@ def trained(easy_vqa, compiled, tmp_path_factory):
   with tiny_runs.fast_compilation(compiled):
     assert tiny_runs.run_main(train.main, *flags) == 0
   return workdir
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+  """A copy of the trained run, which has to survive what is done to it."""
+  copy = tmp_path / "run"
+  shutil.copytree(trained, copy)
+  return copy

@@ -4,18 +4,15 @@ Every error is one sentence with advice on standard error, without traceback,
 with an exit code that is not 0; and no file of the work directory changes.
 """
 
-import contextlib
 import json
 import os
 import re
 import resource
 import shutil
 
-import easy_vqa as easy_vqa_package
-import numpy as np
 import pytest
 import tiny_runs
-from PIL import Image
+from command_lines import error_of, nothing_changes, predict_flags
 
 from experiments import cli, evaluate, predict, train
 from experiments.configs import EXPERIMENTS
@@ -23,37 +20,6 @@ from experiments.configs import EXPERIMENTS
 pytestmark = pytest.mark.usefixtures("easy_vqa", "fast_compilation")
 
 NAME = "easy_vqa_co_attention"
-IMAGE = f"{easy_vqa_package.__path__[0]}/data/test/images/0.png"
-QUESTION = "what is the blue shape?"
-
-
-@pytest.fixture
-def workdir(trained, tmp_path):
-  """A copy of the trained run, which has to survive what is done to it."""
-  copy = tmp_path / "run"
-  shutil.copytree(trained, copy)
-  return copy
-
-
-@contextlib.contextmanager
-def nothing_changes(folder):
-  before = tiny_runs.hash_files(folder)
-  assert before
-  yield
-  assert tiny_runs.hash_files(folder) == before
-
-
-def error_of(capsys, main, *arguments, code=1):
-  """Runs a script that has to fail; returns its one sentence."""
-  capsys.readouterr()
-  assert tiny_runs.run_main(main, *arguments) == code
-  captured = capsys.readouterr()
-  assert captured.out == ""
-  *before, message = captured.err.splitlines()
-  assert message.startswith("error: ")
-  assert not any("error" in line.lower() for line in before)
-  assert "Traceback" not in captured.err
-  return message
 
 
 def train_error(capsys, workdir, changes=(), name=NAME):
@@ -65,10 +31,6 @@ def count_cpu_seconds():
   """Of all processes that were started here and have ended."""
   used = resource.getrusage(resource.RUSAGE_CHILDREN)
   return used.ru_utime + used.ru_stime
-
-
-def predict_flags(workdir, image=IMAGE, text=QUESTION):
-  return ["--workdir", workdir, "--image", image, "--text", text]
 
 
 # --- the configuration
@@ -324,99 +286,6 @@ def test_a_damaged_step_that_was_asked_for(capsys, workdir):
     # The newest intact one is used, with a message, where that is asked for.
     assert tiny_runs.run_main(predict.main, *flags, "--step", "latest") == 0
   assert "using step 2" in capsys.readouterr().err
-
-
-# --- predict
-
-
-def test_predict_answers_and_draws(capsys, workdir, tmp_path):
-  where = tmp_path / "where.png"
-  flags = [*predict_flags(workdir), "--attention", where]
-  with nothing_changes(workdir):
-    assert tiny_runs.run_main(predict.main, *flags) == 0
-  captured = capsys.readouterr()
-  answers = [line.split()[0] for line in captured.out.splitlines()]
-  shares = [float(line.split()[1]) for line in captured.out.splitlines()]
-  assert len(set(answers)) == 5
-  assert shares == sorted(shares, reverse=True)
-  assert 100 * 5 / 13 < sum(shares) <= 100.05
-  assert "note" not in captured.err
-  with Image.open(where) as image:
-    assert image.format == "PNG"
-    assert min(image.size) > 100
-    assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 20
-
-
-def test_an_unknown_word_is_answered_with_a_note(capsys, workdir):
-  flags = predict_flags(workdir, text="what is the zebra shape?")
-  assert tiny_runs.run_main(predict.main, *flags, "--json") == 0
-  captured = capsys.readouterr()
-  result = json.loads(captured.out.splitlines()[-1])
-  assert len(result["answers"]) == 5
-  (note,) = result["notes"]
-  assert "'zebra'" in note
-  assert f"note: {note}" in captured.err.splitlines()
-
-
-@pytest.mark.parametrize(
-  ("mode", "size", "ending"),
-  [
-    ("L", (64, 64), "png"),
-    ("P", (31, 97), "gif"),
-    ("RGBA", (200, 3), "png"),
-    ("CMYK", (640, 480), "jpeg"),
-    ("I;16", (17, 17), "png"),
-    ("1", (1, 1), "png"),
-  ],
-)
-def test_odd_pictures_are_converted(
-  capsys, workdir, tmp_path, mode, size, ending
-):
-  path = tmp_path / f"picture.{ending}"
-  Image.new(mode, size, 1).save(path)
-  flags = predict_flags(workdir, image=path)
-  assert tiny_runs.run_main(predict.main, *flags) == 0
-  assert len(capsys.readouterr().out.splitlines()) == 5
-
-
-@pytest.mark.parametrize("kind", ["missing", "text", "folder", "cut"])
-def test_files_that_are_no_picture(capsys, workdir, tmp_path, kind):
-  path = tmp_path / "picture.png"
-  if kind == "text":
-    path.write_text("a blue circle")
-  elif kind == "folder":
-    path.mkdir()
-  elif kind == "cut":
-    with open(IMAGE, "rb") as file:
-      path.write_bytes(file.read()[:80])
-  with nothing_changes(workdir):
-    message = error_of(
-      capsys, predict.main, *predict_flags(workdir, image=path)
-    )
-  assert str(path) in message
-  assert "picture" in message.replace("picture.png", "")
-
-
-@pytest.mark.parametrize("text", ["", "  ", "?!"])
-def test_an_empty_question(capsys, workdir, text):
-  message = error_of(capsys, predict.main, *predict_flags(workdir, text=text))
-  assert "has no words" in message
-  assert "ask for instance" in message
-
-
-@pytest.mark.parametrize("name", ["folder", "where.xyz"])
-def test_a_place_where_nothing_can_be_drawn(capsys, workdir, tmp_path, name):
-  (tmp_path / "folder").mkdir()
-  message = error_of(
-    capsys,
-    predict.main,
-    *predict_flags(workdir),
-    *("--attention", tmp_path / name),
-  )
-  assert str(tmp_path / name) in message
-
-
-# --- defects keep their traceback
 
 
 def test_only_what_is_explained_loses_its_traceback(capsys):
