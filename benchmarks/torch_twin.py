@@ -69,7 +69,7 @@ class GridEncoder(nn.Module):
     for i, size in enumerate(features):
       stage = nn.ModuleDict(
         {
-          "conv": nn.Conv2d(channels[i], size, 3, padding=1),
+          "conv": nn.Conv2d(channels[i], size, 3, padding=1, bias=False),
           "norm": nn.GroupNorm(size, size, eps=1e-6),  # one feature a group
         }
       ).to(memory_format=torch.channels_last)

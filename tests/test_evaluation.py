@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -25,13 +24,6 @@ def model(trained):
 def predictions(model, compiled):
   with tiny_runs.fast_compilation(compiled):
     return evaluation.collect_predictions(model, SPLIT)
-
-
-@pytest.fixture
-def workdir(trained, tmp_path):
-  """A copy of the trained run that may be written to."""
-  shutil.copytree(trained, tmp_path / "run")
-  return tmp_path / "run"
 
 
 def softmax(logits):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,9 @@ def open_image(
   is_bytes = isinstance(source, bytes)
   name = f"data of {len(source)} bytes" if is_bytes else f"file {source}"
   try:
-    image = Image.open(io.BytesIO(source) if is_bytes else source)
+    # Read at once: Pillow leaves some files open, cut ones for instance.
+    content = source if is_bytes else pathlib.Path(source).read_bytes()
+    image = Image.open(io.BytesIO(content))
     image.load()
   except FileNotFoundError:
     raise ValueError(

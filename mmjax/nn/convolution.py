@@ -109,6 +109,8 @@ class ConvBlock(nn.Module):
     values = nn.Conv(
       self.features,
       (self.kernel_size, self.kernel_size),
+      # The norm over cells takes away what a bias would add to all of them.
+      use_bias=self.norm == "layer",
       name="conv",
       **dtypes,
     )(values)

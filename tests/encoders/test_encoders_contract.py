@@ -30,13 +30,13 @@ CASES = {
     GridEncoder(7, features=(3, 5)),
     (IMAGES, IMAGES_MASK),
     (3, 3 * 4, 7),
-    (27 * 3 + 3 + 6) + (27 * 5 + 5 + 10) + (5 * 7 + 7) + 14,
+    (27 * 3 + 6) + (27 * 5 + 10) + (5 * 7 + 7) + 14,
   ),
   "grid_stem": (
     GridEncoder(7, features=(5,), stem_size=2),
     (IMAGES, IMAGES_MASK),
     (3, 3 * 4, 7),
-    (9 * 12 * 5 + 5 + 10) + (5 * 7 + 7) + 14,
+    (9 * 12 * 5 + 10) + (5 * 7 + 7) + 14,
   ),
   "patch": (
     PatchEncoder(6, 5, num_layers=2, num_heads=3, mlp_dim=11),

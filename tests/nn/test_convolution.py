@@ -74,9 +74,10 @@ def test_block_pools_by_its_size(pool, shape):
   assert out.shape == (2, *shape, 7)
 
 
-def test_block_equals_its_parts():
+@pytest.mark.parametrize("norm", ["instance", "layer"])
+def test_block_equals_its_parts(norm):
   values = _normal(1, 5, 7, 3)
-  block = ConvBlock(11)
+  block = ConvBlock(11, norm=norm)
   variables = random_variables(block.init, values)
   params = variables["params"]
   padded = np.pad(np.asarray(values[0]), ((1, 1), (1, 1), (0, 0)))
@@ -85,11 +86,27 @@ def test_block_equals_its_parts():
     for x in range(7):
       window = padded[y : y + 3, x : x + 3]
       grid[y, x] = np.einsum("ijc,ijcd->d", window, params["conv"]["kernel"])
-  grid += np.asarray(params["conv"]["bias"])
-  out = block.apply(variables, values)
+  if norm == "layer":
+    grid += np.asarray(params["conv"]["bias"])
+  pooled = np.zeros((3, 4, 11))
   for y in range(3):
     for x in range(4):
-      cell = grid[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].max((0, 1))
-      cell = (cell - cell.mean()) / np.sqrt(cell.var() + 1e-6)
-      cell = cell * params["norm"]["scale"] + params["norm"]["bias"]
-      np.testing.assert_allclose(out[0, y, x], np.maximum(cell, 0), atol=1e-4)
+      pooled[y, x] = grid[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].max((0, 1))
+  axes = (0, 1) if norm == "instance" else (2,)
+  spread = np.sqrt(pooled.var(axes, keepdims=True) + 1e-6)
+  normed = (pooled - pooled.mean(axes, keepdims=True)) / spread
+  normed = normed * params["norm"]["scale"] + params["norm"]["bias"]
+  out = block.apply(variables, values)
+  np.testing.assert_allclose(out[0], np.maximum(normed, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("norm", "shape", "message"),
+  [
+    ("instance", (1, 2, 2, 3), "needs more than one cell"),
+    ("batch", (1, 4, 4, 3), "must be 'instance' or 'layer'"),
+  ],
+)
+def test_what_a_block_cannot_norm(norm, shape, message):
+  with pytest.raises(ValueError, match=message):
+    ConvBlock(5, norm=norm).init(jax.random.key(0), _normal(*shape))

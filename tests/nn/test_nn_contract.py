@@ -97,7 +97,7 @@ CASES = {
     (_normal(0, 2, 5, 11, 3),),
     {},
     (2, 3, 6, 7),
-    9 * 3 * 7 + 7 + 2 * 7,
+    9 * 3 * 7 + 2 * 7,
   ),
   "attention_pooling": (
     AttentionPooling(11),
