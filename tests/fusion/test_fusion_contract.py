@@ -134,11 +134,11 @@ def test_order_of_insertion_does_not_matter(name):
   )
   chex.assert_trees_all_equal_shapes_and_dtypes(shape, variables)
   # An ordered mapping keeps its order through jit, a dict does not.
-  apply_fn = jax.jit(
+  turned_fn = jax.jit(
     lambda v, t: module.apply(v, {m: t[m] for m in turned}, train=False)
   )
   np.testing.assert_array_equal(
-    apply_fn(variables, tokens).values,
+    turned_fn(variables, tokens).values,
     apply_fn(name)(variables, tokens).values,
   )
 
