@@ -26,8 +26,7 @@ _DAMAGES = (
   lzma.LZMAError,
   EOFError,
   OSError,
-  RuntimeError,  # an encrypted member
-  NotImplementedError,  # an unknown compression
+  RuntimeError,  # an encrypted member, or an unknown compression
 )
 _ZIP_SUFFIXES = (".whl", ".zip")
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
