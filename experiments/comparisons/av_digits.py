@@ -8,7 +8,13 @@ spoken one is noisy; both are of the same class.
 
 from fiddle.experimental.auto_config import auto_config
 
-from experiments.comparisons.fusions import WIDTH, make_fusions
+from experiments.comparisons.fusions import (
+  WIDTH,
+  bottleneck,
+  gate,
+  high_stage,
+  make_fusions,
+)
 from mmjax.comparison.cells import Comparison
 from mmjax.comparison.methods import make_method
 from mmjax.data.av_digits import AvDigits
@@ -17,17 +23,14 @@ from mmjax.encoders.image import GridEncoder
 from mmjax.encoders.staged import (
   ConvolutionStage,
   StagedEncoder,
-  TransformerStage,
 )
 from mmjax.experiment import Evaluation, Experiment, Training
-from mmjax.fusion.bottleneck import BottleneckFusion
 from mmjax.fusion.concat import Concat
-from mmjax.fusion.gated import GatedFusion
 from mmjax.heads.classifier import Classifier
 from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.losses.per_modality import PerModality
 from mmjax.metrics.classification import ClassificationMetrics
-from mmjax.models.hybrid import Exchange, HybridModel
+from mmjax.models.hybrid import HybridModel
 from mmjax.models.late_fusion import LateFusion
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.training.optimizer import AdamW
@@ -102,32 +105,17 @@ def hybrid():
     encoders={
       "audio": StagedEncoder(
         stem=audio_encoder(),
-        stages=(
-          ConvolutionStage(mlp_dim=2 * WIDTH),
-          TransformerStage(width=WIDTH, num_heads=4, mlp_dim=2 * WIDTH),
-        ),
+        stages=(ConvolutionStage(mlp_dim=2 * WIDTH), high_stage()),
       ),
       "image": StagedEncoder(
         stem=image_encoder(),
         stages=(
           ConvolutionStage(mlp_dim=2 * WIDTH, grid=(7, 7)),
-          TransformerStage(width=WIDTH, num_heads=4, mlp_dim=2 * WIDTH),
+          high_stage(),
         ),
       ),
     },
-    exchanges=(
-      None,
-      Exchange(unit=GatedFusion(width=WIDTH, gate_from="others")),
-      Exchange(
-        unit=BottleneckFusion(
-          width=WIDTH,
-          num_heads=4,
-          mlp_dim=2 * WIDTH,
-          num_layers=2,
-          fusion_layer=0,
-        )
-      ),
-    ),
+    exchanges=(None, gate(), bottleneck()),
     fusion=Concat(width=WIDTH),
     head=classifier(),
   )

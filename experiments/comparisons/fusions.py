@@ -6,7 +6,9 @@ it needs modalities whose tokens correspond one to one.
 """
 
 import fiddle as fdl
+from fiddle.experimental.auto_config import auto_config
 
+from mmjax.encoders.staged import TransformerStage
 from mmjax.fusion.adaptation_gate import AdaptationGate
 from mmjax.fusion.alternating_co_attention import AlternatingCoAttention
 from mmjax.fusion.block import BlockFusion
@@ -30,9 +32,36 @@ from mmjax.fusion.perceiver import PerceiverFusion
 from mmjax.fusion.tensor import TensorFusion
 from mmjax.fusion.transformer import TransformerFusion
 from mmjax.fusion.weighted import WeightedFusion
+from mmjax.models.hybrid import Exchange
 
 WIDTH = 32
 HEADS = {"num_heads": 4, "mlp_dim": 2 * WIDTH}
+
+
+@auto_config
+def high_stage():
+  """The last stage of an encoder in hybrid models: one Transformer block."""
+  return TransformerStage(width=WIDTH, num_heads=4, mlp_dim=2 * WIDTH)
+
+
+@auto_config
+def gate():
+  """An exchange of hybrid models: others decide what of each passes."""
+  return Exchange(unit=GatedFusion(width=WIDTH, gate_from="others"))
+
+
+@auto_config
+def bottleneck():
+  """An exchange of hybrid models: a few tokens that all share."""
+  return Exchange(
+    unit=BottleneckFusion(
+      width=WIDTH,
+      num_heads=4,
+      mlp_dim=2 * WIDTH,
+      num_layers=2,
+      fusion_layer=0,
+    )
+  )
 
 
 def make_fusions(target: str) -> dict[str, fdl.Buildable]:

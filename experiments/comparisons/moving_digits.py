@@ -8,20 +8,23 @@ are the same digit; `sum`, of the two.
 
 from fiddle.experimental.auto_config import auto_config
 
-from experiments.comparisons.fusions import WIDTH
+from experiments.comparisons.fusions import (
+  WIDTH,
+  bottleneck,
+  gate,
+  high_stage,
+)
 from mmjax.comparison.cells import Comparison
 from mmjax.comparison.methods import make_method
 from mmjax.data.moving_digits import MovingDigits
 from mmjax.encoders.features import FeatureEncoder
-from mmjax.encoders.staged import StagedEncoder, TransformerStage
+from mmjax.encoders.staged import StagedEncoder
 from mmjax.encoders.video_conv3d import Conv3dEncoder
 from mmjax.experiment import Evaluation, Experiment, Training
-from mmjax.fusion.bottleneck import BottleneckFusion
 from mmjax.fusion.concat import Concat
-from mmjax.fusion.gated import GatedFusion
 from mmjax.heads.classifier import Classifier
 from mmjax.metrics.classification import ClassificationMetrics
-from mmjax.models.hybrid import Exchange, HybridModel
+from mmjax.models.hybrid import HybridModel
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.training.optimizer import AdamW
 
@@ -83,31 +86,14 @@ def audio_only():
 
 
 @auto_config
-def stage():
-  """One Transformer block of a modality."""
-  return TransformerStage(width=WIDTH, num_heads=4, mlp_dim=2 * WIDTH)
-
-
-@auto_config
 def hybrid():
   """The same encoders, gated behind the stem, bottlenecked one stage up."""
   return HybridModel(
     encoders={
-      "audio": StagedEncoder(stem=audio_encoder(), stages=(stage(),)),
-      "video": StagedEncoder(stem=video_encoder(), stages=(stage(),)),
+      "audio": StagedEncoder(stem=audio_encoder(), stages=(high_stage(),)),
+      "video": StagedEncoder(stem=video_encoder(), stages=(high_stage(),)),
     },
-    exchanges=(
-      Exchange(unit=GatedFusion(width=WIDTH, gate_from="others")),
-      Exchange(
-        unit=BottleneckFusion(
-          width=WIDTH,
-          num_heads=4,
-          mlp_dim=2 * WIDTH,
-          num_layers=2,
-          fusion_layer=0,
-        )
-      ),
-    ),
+    exchanges=(gate(), bottleneck()),
     fusion=Concat(width=WIDTH),
     head=classifier(),
   )

@@ -30,8 +30,8 @@ from mmjax.losses.agreement import Agreement
 from mmjax.losses.alignment import Alignment
 from mmjax.losses.reconstruction import Reconstruction
 from mmjax.metrics.classification import ClassificationMetrics
-from mmjax.models.agreement import AgreementModel
 from mmjax.models.alignment import AlignmentModel
+from mmjax.models.late_fusion import LateFusion
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.models.reconstruction import ReconstructionModel
 from mmjax.nn.pooling import ModalityPooling
@@ -82,10 +82,11 @@ def second_only():
 
 @auto_config
 def additive():
-  """A classifier a modality; their logits are added."""
-  return AgreementModel(
+  """A classifier a modality; their log-probabilities are added."""
+  return LateFusion(
     encoders=encoders(),
     heads={"first": classifier(), "second": classifier()},
+    combine="product",
   )
 
 

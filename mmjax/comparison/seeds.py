@@ -7,7 +7,7 @@ modality missing.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,7 +53,6 @@ def train_seeds(
   experiments: Mapping[int, Experiment],
   *,
   mapped: bool | None = None,
-  advance_fn: Callable[[], None] = lambda: None,
 ) -> Iterator[SeedResult]:
   """Trains the same experiment with several seeds by one program.
 
@@ -61,7 +60,6 @@ def train_seeds(
     experiments: for each seed the experiment; they differ in nothing but
       seeds. `data.arrays(split)` of each gives a whole split at once.
     mapped: whether to train all at once; None chooses, see `should_map`.
-    advance_fn: called after each update of one seed, or of all at once.
 
   Yields:
     One result a seed, in order, as soon as it is there.
@@ -79,14 +77,13 @@ def train_seeds(
   groups = [seeds] if mapped else [[seed] for seed in seeds]
   for group in groups:
     chosen = {seed: experiments[seed] for seed in group}
-    yield from _train_group(program, chosen, mapped, advance_fn)
+    yield from _train_group(program, chosen, mapped)
 
 
 def _train_group(
   program: Program,
   experiments: Mapping[int, Experiment],
   mapped: bool,
-  advance_fn: Callable[[], None],
 ) -> list[SeedResult]:
   """Trains the seeds that one call of the program trains."""
   begin = time.perf_counter()
@@ -118,7 +115,6 @@ def _train_group(
   for step in range(training.num_steps):
     index = _join([order.batch(step) for order in orders], mapped)
     state = program.step(state, train, index)
-    advance_fn()
     done = step + 1
     if done % training.eval_every == 0 or done == training.num_steps:
       _check_finite(state, seeds)

@@ -4,11 +4,107 @@ For data that are small or generated. A batch is cut out by one fancy index for
 each array, and is a pure function of its number, as in `pipeline.py`.
 """
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mmjax.data import collation, pipeline
+
+
+class ArrayData(abc.ABC):
+  """A data set each of whose splits is one batch in memory.
+
+  A subclass says what a split holds; all that training and evaluation ask for
+  follows from it.
+  """
+
+  @abc.abstractmethod
+  def load_assets(self) -> dict[str, Any]:
+    """Returns what is fitted to the training split; plain JSON values."""
+
+  @abc.abstractmethod
+  def encode_split(
+    self, assets: Mapping[str, Any], split: str
+  ) -> collation.Batch:
+    """Returns a whole split as one batch, [n, ...] by key.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      split: the name of the split.
+
+    Raises:
+      ValueError: there is no such split, or the data are not prepared.
+    """
+
+  def record_ids(self, split: str, num_rows: int) -> list[str]:
+    """Returns the ids `<split>/<row>` of the rows of a split."""
+    return [f"{split}/{row}" for row in range(num_rows)]
+
+  def arrays(self, split: str) -> collation.Batch:
+    """Returns a whole split as one batch, for training in memory.
+
+    Raises:
+      ValueError: there is no such split, or the data are not prepared.
+    """
+    return self.encode_split(self.load_assets(), split)
+
+  def train_batches(
+    self,
+    assets: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns endless training batches; see `make_train_batches`.
+
+    Args:
+      assets: what `load_assets` gave.
+      batch_size: B, on all shards together.
+      seed: decides the order of the rows.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: `num_shards` does not divide B, or the data are not prepared.
+    """
+    encoded = self.encode_split(assets, "train")
+    return make_train_batches(
+      encoded,
+      self.record_ids("train", len(encoded["label"])),
+      batch_size=batch_size,
+      seed=seed,
+      num_shards=num_shards,
+    )
+
+  def eval_batches(
+    self,
+    assets: Mapping[str, Any],
+    split: str,
+    *,
+    batch_size: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns batches that hold every row of a split exactly once.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      split: the name of the split.
+      batch_size: B, on all shards together.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: there is no such split, `num_shards` does not divide B, or
+        the data are not prepared.
+    """
+    encoded = self.encode_split(assets, split)
+    return make_eval_batches(
+      encoded,
+      self.record_ids(split, len(encoded["label"])),
+      batch_size=batch_size,
+      num_shards=num_shards,
+    )
 
 
 def make_train_batches(

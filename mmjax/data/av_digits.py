@@ -26,12 +26,11 @@ from mmjax.data import (
   digit_pairs,
   digits,
   packages,
-  pipeline,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class AvDigits:
+class AvDigits(arrays.ArrayData):
   """A written and a spoken digit of the same class: which digit is it?
 
   A batch of B pairs holds `image` [B, 28, 28, 1], uint8, or float32 in [0, 1]
@@ -112,69 +111,43 @@ class AvDigits:
       assets["image_components"] = rows.tolist()
     return assets
 
-  def arrays(self, split: str) -> collation.Batch:
+  def encode_split(
+    self, assets: Mapping[str, Any], split: str
+  ) -> collation.Batch:
     """Returns a whole split as one batch; the training split in random order.
-
-    Raises:
-      ValueError: there is no such split, or the data are not prepared.
-    """
-    return self._encode(self.load_assets(), split)
-
-  def train_batches(
-    self,
-    assets: Mapping[str, Any],
-    *,
-    batch_size: int,
-    seed: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns endless training batches; see `arrays.make_train_batches`.
-
-    Args:
-      assets: what `load_assets` gave.
-      batch_size: B, on all shards together.
-      seed: decides the order of the pairs, which `self.seed` drew.
-      num_shards: devices that the batch is cut for.
-
-    Raises:
-      ValueError: `num_shards` does not divide B, or the data are not prepared.
-    """
-    encoded = self._encode(assets, "train")
-    return arrays.make_train_batches(
-      encoded,
-      digit_pairs.record_ids("train", len(encoded["label"])),
-      batch_size=batch_size,
-      seed=seed,
-      num_shards=num_shards,
-    )
-
-  def eval_batches(
-    self,
-    assets: Mapping[str, Any],
-    split: str,
-    *,
-    batch_size: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns batches that hold every pair of a split exactly once.
 
     Args:
       assets: what `load_assets` gave, for instance from a checkpoint.
       split: one of `digits.SPLITS`.
-      batch_size: B, on all shards together.
-      num_shards: devices that the batch is cut for.
 
     Raises:
-      ValueError: there is no such split, `num_shards` does not divide B, or
-        the data are not prepared.
+      ValueError: there is no such split, or the data are not prepared.
     """
-    encoded = self._encode(assets, split)
-    return arrays.make_eval_batches(
-      encoded,
-      digit_pairs.record_ids(split, len(encoded["label"])),
-      batch_size=batch_size,
-      num_shards=num_shards,
+    written, spoken = digits.load_written(split), digits.load_spoken(split)
+    seen, heard = self._draw(split, written, spoken)
+    images = written.images
+    if self.image_energy < 1:
+      images = components.cut_to_components(
+        images,
+        np.array(assets["image_mean"]),
+        np.array(assets["image_components"]),
+      )
+    audio, audio_mask = digit_pairs.encode_speech(
+      spoken,
+      heard,
+      assets,
+      max_frames=self.max_frames,
+      noise=self.noise,
+      rng=digit_pairs.make_rng(self.seed, split, "noise"),
     )
+    return {
+      "image": images[seen],
+      "image_mask": np.ones(len(seen), bool),
+      "audio": audio,
+      "audio_mask": audio_mask,
+      "label": written.labels[seen],
+      "example_mask": np.ones(len(seen), bool),
+    }
 
   def blank_batch(self) -> collation.Batch:
     """Returns a batch of one empty pair, for its shapes and dtypes."""
@@ -210,7 +183,7 @@ class AvDigits:
         "spoken_id": int(spoken.items[j]),
       }
       for record_id, i, j in zip(
-        digit_pairs.record_ids(split, len(seen)), seen, heard, strict=True
+        self.record_ids(split, len(seen)), seen, heard, strict=True
       )
     }
 
@@ -226,33 +199,6 @@ class AvDigits:
       seed=self.seed,
       split=split,
     )
-
-  def _encode(self, assets: Mapping[str, Any], split: str) -> collation.Batch:
-    written, spoken = digits.load_written(split), digits.load_spoken(split)
-    seen, heard = self._draw(split, written, spoken)
-    images = written.images
-    if self.image_energy < 1:
-      images = components.cut_to_components(
-        images,
-        np.array(assets["image_mean"]),
-        np.array(assets["image_components"]),
-      )
-    audio, audio_mask = digit_pairs.encode_speech(
-      spoken,
-      heard,
-      assets,
-      max_frames=self.max_frames,
-      noise=self.noise,
-      rng=digit_pairs.make_rng(self.seed, split, "noise"),
-    )
-    return {
-      "image": images[seen],
-      "image_mask": np.ones(len(seen), bool),
-      "audio": audio,
-      "audio_mask": audio_mask,
-      "label": written.labels[seen],
-      "example_mask": np.ones(len(seen), bool),
-    }
 
 
 @functools.cache

@@ -74,11 +74,6 @@ def draw_pairs(
   return rows[0], rows[1]
 
 
-def record_ids(split: str, number: int) -> list[str]:
-  """Returns `<split>/0`, `<split>/1`, ..., as many as `number`."""
-  return [f"{split}/{row}" for row in range(number)]
-
-
 def fit_speech(spoken: digits.Spoken) -> dict[str, list[float]]:
   """Fits mean and standard deviation of each coefficient; JSON values.
 

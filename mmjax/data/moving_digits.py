@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmjax.data import arrays, collation, digit_pairs, digits, motion, pipeline
+from mmjax.data import arrays, collation, digit_pairs, digits, motion
 
 _DIGITS = range(digits.NUM_CLASSES)
 _ANY_TWO = [(seen, heard) for seen in _DIGITS for heard in _DIGITS]
@@ -42,7 +42,7 @@ class Clips(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MovingDigits:
+class MovingDigits(arrays.ArrayData):
   """A written digit moves while a digit is spoken: which one, or their sum?
 
   A batch of B clips holds `video` [B, T, h, w, 1] uint8, `video_mask` [B, T];
@@ -148,69 +148,40 @@ class MovingDigits:
       **digit_pairs.fit_speech(digits.load_spoken("train")),
     }
 
-  def arrays(self, split: str) -> collation.Batch:
+  def encode_split(
+    self, assets: Mapping[str, Any], split: str
+  ) -> collation.Batch:
     """Returns a whole split as one batch; the training split in random order.
-
-    Raises:
-      ValueError: there is no such split, or the data are not prepared.
-    """
-    return self._encode(self.load_assets(), split)
-
-  def train_batches(
-    self,
-    assets: Mapping[str, Any],
-    *,
-    batch_size: int,
-    seed: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns endless training batches; see `arrays.make_train_batches`.
-
-    Args:
-      assets: what `load_assets` gave.
-      batch_size: B, on all shards together.
-      seed: decides the order of the clips, which `self.seed` drew.
-      num_shards: devices that the batch is cut for.
-
-    Raises:
-      ValueError: `num_shards` does not divide B, or the data are not prepared.
-    """
-    encoded = self._encode(assets, "train")
-    return arrays.make_train_batches(
-      encoded,
-      digit_pairs.record_ids("train", len(encoded["label"])),
-      batch_size=batch_size,
-      seed=seed,
-      num_shards=num_shards,
-    )
-
-  def eval_batches(
-    self,
-    assets: Mapping[str, Any],
-    split: str,
-    *,
-    batch_size: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns batches that hold every clip of a split exactly once.
 
     Args:
       assets: what `load_assets` gave, for instance from a checkpoint.
       split: one of `digits.SPLITS`.
-      batch_size: B, on all shards together.
-      num_shards: devices that the batch is cut for.
 
     Raises:
-      ValueError: there is no such split, `num_shards` does not divide B, or
-        the data are not prepared.
+      ValueError: there is no such split, or the data are not prepared.
     """
-    encoded = self._encode(assets, split)
-    return arrays.make_eval_batches(
-      encoded,
-      digit_pairs.record_ids(split, len(encoded["label"])),
-      batch_size=batch_size,
-      num_shards=num_shards,
+    written, spoken = digits.load_written(split), digits.load_spoken(split)
+    clips = self._draw(split, written, spoken)
+    audio, audio_mask = digit_pairs.encode_speech(
+      spoken,
+      clips.heard,
+      assets,
+      max_frames=self.max_frames,
+      noise=self.noise,
+      rng=digit_pairs.make_rng(self.seed, split, "noise"),
     )
+    images = motion.shrink_images(written.images, self.shrink)
+    video = motion.render(images[clips.seen], clips.positions, self.frame_size)
+    return {
+      "video": video,
+      "video_mask": np.ones(video.shape[:2], bool),
+      "audio": audio,
+      "audio_mask": audio_mask,
+      "label": self._answer(
+        written.labels[clips.seen], spoken.labels[clips.heard]
+      ),
+      "example_mask": np.ones(len(video), bool),
+    }
 
   def blank_batch(self) -> collation.Batch:
     """Returns a batch of one empty clip, for its shapes and dtypes."""
@@ -251,9 +222,7 @@ class MovingDigits:
         "heard": int(heard[row]),
         "positions": clips.positions[row].tolist(),
       }
-      for row, record_id in enumerate(
-        digit_pairs.record_ids(split, len(answers))
-      )
+      for row, record_id in enumerate(self.record_ids(split, len(answers)))
     }
 
   @property
@@ -284,27 +253,3 @@ class MovingDigits:
       rng=rng,
     )
     return Clips(seen, heard, positions)
-
-  def _encode(self, assets: Mapping[str, Any], split: str) -> collation.Batch:
-    written, spoken = digits.load_written(split), digits.load_spoken(split)
-    clips = self._draw(split, written, spoken)
-    audio, audio_mask = digit_pairs.encode_speech(
-      spoken,
-      clips.heard,
-      assets,
-      max_frames=self.max_frames,
-      noise=self.noise,
-      rng=digit_pairs.make_rng(self.seed, split, "noise"),
-    )
-    images = motion.shrink_images(written.images, self.shrink)
-    video = motion.render(images[clips.seen], clips.positions, self.frame_size)
-    return {
-      "video": video,
-      "video_mask": np.ones(video.shape[:2], bool),
-      "audio": audio,
-      "audio_mask": audio_mask,
-      "label": self._answer(
-        written.labels[clips.seen], spoken.labels[clips.heard]
-      ),
-      "example_mask": np.ones(len(video), bool),
-    }

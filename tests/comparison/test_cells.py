@@ -163,7 +163,7 @@ def test_the_best_step_on_validation_is_scored_on_test():
     training=Training(num_steps=8, batch_size=5, eval_every=2),
     seed=0,
   )
-  (result,) = _train_group(program, {0: experiment}, False, lambda: None)
+  (result,) = _train_group(program, {0: experiment}, False)
   assert result.best_step == 4  # the first of the best
   assert result.validation_accuracy == 0.8
   assert result.accuracy == 0.6

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data import arrays, collation, pipeline
+from mmjax.data import arrays, collation
 
 LATENT_SIZE = 50
 FEATURE_SIZE = 100
@@ -111,7 +111,7 @@ def check_setting(setting: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class PidSuite:
+class PidSuite(arrays.ArrayData):
   """One setting of the PID suite.
 
   A batch holds `first` and `second` [B, 200] float32, `first_mask` and
@@ -178,40 +178,16 @@ class PidSuite:
       "example_mask": there,
     }
 
-  def train_batches(
-    self,
-    assets: Mapping[str, Any],
-    *,
-    batch_size: int,
-    seed: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns endless training batches; see `arrays.make_train_batches`."""
+  def encode_split(
+    self, assets: Mapping[str, Any], split: str
+  ) -> collation.Batch:
+    """Returns `arrays(split)`: nothing is fitted."""
     del assets
-    return arrays.make_train_batches(
-      self.arrays("train"),
-      self._record_ids("train"),
-      batch_size=batch_size,
-      seed=seed,
-      num_shards=num_shards,
-    )
+    return self.arrays(split)
 
-  def eval_batches(
-    self,
-    assets: Mapping[str, Any],
-    split: str,
-    *,
-    batch_size: int,
-    num_shards: int = 1,
-  ) -> pipeline.Batches:
-    """Returns every row of a split once; see `arrays.make_eval_batches`."""
-    del assets
-    return arrays.make_eval_batches(
-      self.arrays(split),
-      self._record_ids(split),
-      batch_size=batch_size,
-      num_shards=num_shards,
-    )
+  def record_ids(self, split: str, num_rows: int) -> list[str]:
+    """Returns `<split>/<row>`, the row counted over all splits."""
+    return [f"{split}/{row}" for row in self._rows(split)[:num_rows]]
 
   def blank_batch(self) -> collation.Batch:
     """Returns a batch of one empty example, for its shapes and dtypes."""
@@ -243,7 +219,10 @@ class PidSuite:
         "image_id": row,
       }
       for record_id, row, label in zip(
-        self._record_ids(split), self._rows(split), labels, strict=True
+        self.record_ids(split, len(labels)),
+        self._rows(split),
+        labels,
+        strict=True,
       )
     }
 
@@ -256,9 +235,6 @@ class PidSuite:
     ends.append(self.num_rows)
     number = SPLITS.index(split)
     return range(ends[number], ends[number + 1])
-
-  def _record_ids(self, split: str) -> list[str]:
-    return [f"{split}/{row}" for row in self._rows(split)]
 
 
 @functools.lru_cache(maxsize=2)
