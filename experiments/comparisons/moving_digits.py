@@ -8,17 +8,11 @@ are the same digit; `sum`, of the two.
 
 from fiddle.experimental.auto_config import auto_config
 
-from experiments.comparisons.fusions import (
-  WIDTH,
-  bottleneck,
-  gate,
-  high_stage,
-)
+from experiments.comparisons.fusions import WIDTH, bottleneck, gate
 from mmjax.comparison.cells import Comparison
 from mmjax.comparison.methods import make_method
 from mmjax.data.moving_digits import MovingDigits
 from mmjax.encoders.features import FeatureEncoder
-from mmjax.encoders.staged import StagedEncoder
 from mmjax.encoders.video_conv3d import Conv3dEncoder
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.fusion.concat import Concat
@@ -86,14 +80,28 @@ def audio_only():
 
 
 @auto_config
-def hybrid():
-  """The same encoders, gated behind the stem, bottlenecked one stage up."""
+def hybrid(exchanges):
+  """The same 3-D CNN + LSTM and two LSTMs, with exchanges between the layers.
+
+  Depth 1 is behind the first convolution and the first LSTM of the speech,
+  depth 3 behind the LSTMs at the top. The norms are over features, since one
+  over cells takes away what a gate adds to all of them.
+  """
   return HybridModel(
     encoders={
-      "audio": StagedEncoder(stem=audio_encoder(), stages=(high_stage(),)),
-      "video": StagedEncoder(stem=video_encoder(), stages=(high_stage(),)),
+      "audio": FeatureEncoder(width=WIDTH, body="lstm", num_layers=2),
+      "video": Conv3dEncoder(
+        width=WIDTH,
+        features=(16, 32),
+        time_pools=(1, 1),
+        stem_size=2,
+        tokens="frames",
+        pooling="attention",
+        num_lstm_layers=1,
+        norm="layer",
+      ),
     },
-    exchanges=(gate(), bottleneck()),
+    exchanges=exchanges,
     fusion=Concat(width=WIDTH),
     head=classifier(),
   )
@@ -120,7 +128,15 @@ METHODS = {
   "video only": make_method(experiment, video_only.as_buildable()),
   "audio only": make_method(experiment, audio_only.as_buildable()),
   "concat": make_method(experiment, concat.as_buildable()),
-  "hybrid": make_method(experiment, hybrid.as_buildable()),
+  "hybrid": make_method(
+    experiment,
+    hybrid.as_buildable(
+      exchanges=(None, gate.as_buildable(), None, bottleneck.as_buildable())
+    ),
+  ),
+  "hybrid without exchange": make_method(
+    experiment, hybrid.as_buildable(exchanges=())
+  ),
 }
 
 COMPARISON = Comparison(
