@@ -17,6 +17,7 @@ from experiments.comparisons.fusions import (
 from mmjax.comparison.cells import Comparison
 from mmjax.comparison.methods import make_method
 from mmjax.data.av_digits import AvDigits
+from mmjax.encoders.audio import ConvTransformerEncoder
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.image import GridEncoder
 from mmjax.experiment import Evaluation, Experiment, Training
@@ -102,11 +103,11 @@ def hybrid(exchanges):
   """
   return HybridModel(
     encoders={
-      "audio": FeatureEncoder(
+      "audio": ConvTransformerEncoder(
         width=WIDTH,
-        body="transformer",
-        positions=True,
-        num_layers=2,
+        strides=(2,),
+        num_layers=1,
+        num_heads=4,
         mlp_dim=2 * WIDTH,
       ),
       "image": GridEncoder(

@@ -168,7 +168,9 @@ class TubeletEncoder(StagedEncoder):
     del train
     if self._is_factorised and self.num_temporal_layers == 0:
       stage = self._average_steps(stage)
-    return stage.replace(values=self.out_norm(stage.values)).to_tokens()
+    states = stage.values.reshape(len(stage.mask), -1, self.width)
+    states = self.out_norm(states).reshape(stage.values.shape)
+    return stage.replace(values=states).to_tokens()
 
   def _average_steps(self, stage: Stage) -> Stage:
     """Makes one vector of all tubelets of a step, and adds its position."""

@@ -14,6 +14,7 @@ from mmjax.encoders.audio import FrameEncoder
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.image import GridEncoder, PatchEncoder
 from mmjax.encoders.resnet import ResNetEncoder
+from mmjax.encoders.spectrogram import SpectrogramEncoder
 from mmjax.encoders.text import RecurrentEncoder, TransformerEncoder
 from mmjax.encoders.video_conv3d import Conv3dEncoder
 from mmjax.encoders.video_frames import FrameSequenceEncoder
@@ -50,6 +51,11 @@ CASES = {
     1,
   ),
   "frames": (FrameEncoder(7, stack_size=2, cell="gru"), (SOUND, STEPS), 1),
+  "spectrogram": (
+    SpectrogramEncoder(7, features=(3, 5), norm="layer"),
+    (SOUND, STEPS),
+    2,
+  ),
   "features": (
     FeatureEncoder(6, body="transformer", num_layers=2, **_BLOCKS),
     (SOUND, STEPS),
@@ -88,7 +94,6 @@ CASES = {
 } | {
   name: (*OTHER_CASES[name][:2], number)
   for name, number in {
-    "spectrogram_wave": 1,
     "conv_transformer": 3,
     "record_transformer": 1,
     "record_mlp": 1,
