@@ -166,4 +166,5 @@ COMPARISON = Comparison(
   methods=METHODS,
   settings=("digits",),
   baseline="audio only",
+  single=("image only", "audio only"),
 )

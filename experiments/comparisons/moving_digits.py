@@ -129,4 +129,5 @@ COMPARISON = Comparison(
   methods=METHODS,
   settings=("seen", "either", "sum"),
   baseline="concat",
+  single=("video only", "audio only"),
 )
