@@ -140,6 +140,10 @@ CASES = {
     {m: (3 * sum(_widths(m)) + 1) * WIDTH for m in EVERY},
     aligned=True,
   ),
+  "convolutional_resampled": Case(
+    lambda m: ConvolutionalFusion(WIDTH, length=4),
+    {m: (3 * sum(_widths(m)) + 1) * WIDTH for m in EVERY},
+  ),
   "convolutional_grid": Case(
     lambda m: ConvolutionalFusion(WIDTH, kernel_size=2, grid=(5, 1)),
     {2: (4 * sum(_widths(2)) + 1) * WIDTH},
