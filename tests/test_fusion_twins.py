@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks import fusion, fusion_mmjax_side, fusion_twins  # noqa: E402
 from benchmarks.fusion_inputs import Size, make_inputs  # noqa: E402
 
-SIZE = Size(batch=5, width=8)
+SIZE = Size(batch=5, width=24)  # BLOCK has eight chunks, of three numbers
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -59,11 +59,11 @@ def test_outputs_and_gradients_agree(name):
 
 def test_a_measurement_is_a_row_of_positive_numbers():
   row = fusion_mmjax_side.measure(fusion_mmjax_side.FUSIONS["mcb"], SIZE, 2)
-  assert row["parameters"] == (16 * 8 + 1) * 8
+  assert row["parameters"] == (16 * 24 + 1) * 24
   assert row["ms"] > 0
   # At least the projection, forward once and backward twice.
-  assert row["mflop"] > 6 * 5 * 16 * 8 * 8 / 1e6
-  tokens = 2 * 5 * 16 * 8 * 4  # bytes, and those of their gradients
+  assert row["mflop"] > 6 * 5 * 16 * 24 * 24 / 1e6
+  tokens = 2 * 5 * 16 * 24 * 4  # bytes, and those of their gradients
   assert row["mib"] > 2 * tokens / 2**20
 
 
