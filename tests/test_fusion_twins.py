@@ -27,7 +27,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.fusion_side import Size, make_inputs, measure  # noqa: E402
 
-SIZE = Size(batch=5, width=8)
+SIZE = Size(batch=5, width=24)  # BLOCK has eight chunks, of three numbers
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -81,7 +81,8 @@ def test_every_fusion_is_measured():
 
 @pytest.mark.parametrize("side", [fusion_mmjax_side, fusion_torch_side])
 def test_a_measurement_is_a_row_of_positive_numbers(side):
-  request = {"sizes": [dataclasses.asdict(SIZE)], "steps": 2, "side": "a"}
+  size = Size(batch=5, width=8)
+  request = {"sizes": [dataclasses.asdict(size)], "steps": 2, "side": "a"}
   (row,) = measure(side.prepare, ["concat"], request)
   assert row["parameters"] == 2 * 9 * 8
   assert row["ms"] > 0
