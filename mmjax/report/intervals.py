@@ -244,7 +244,7 @@ def student_t(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
 
 
 def t_coverage(angle: float, degrees: int) -> float:
-  """P(|T| < sqrt(degrees) tan(angle)) of Student's T, by finite sums.
+  """P(-t < T < t), t = sqrt(degrees) tan(angle), of Student's T, as a sum.
 
   Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
   """
