@@ -14,13 +14,12 @@ Measured = tuple[Callable[[Any], None], Callable[[], float]]
 def main() -> None:
   """Measures what the request says."""
   request = side.read_request()
-  form, steps = request["form"], request["steps"]
+  form, steps = request["side"], request["steps"]
   times, norms = [], []
   for number, layer in enumerate(request["layers"]):
     arrays = make_arrays(number, layer)
     make_fn = make_torch_step if form == "torch" else make_mmjax_step
     step, norm_fn = make_fn(form, arrays)
-    side.time_bare(step, [None], side.NUM_WARM_UP)
     times.append(1e3 * side.time_bare(step, [None], steps))
     norms.append(norm_fn())
   libraries = ("torch",) if form == "torch" else ("jax", "jaxlib", "flax")
@@ -29,9 +28,19 @@ def main() -> None:
       "step_ms": times,
       "norms": norms,
       "peak_memory_mib": side.peak_memory(),
+      "device": find_device(form),
       "versions": side.versions(*libraries),
     }
   )
+
+
+def find_device(form: str) -> str:
+  """Returns where a form is computed."""
+  if form == "torch":
+    return "cpu"
+  import jax
+
+  return jax.devices()[0].device_kind
 
 
 def make_arrays(seed: int, layer: Mapping[str, Any]) -> dict[str, np.ndarray]:

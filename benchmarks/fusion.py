@@ -5,33 +5,21 @@
 Two modalities of 16 tokens each, some of them masked, are fused at each size
 (examples x width). Each repeat starts a fresh process for each side, one after
 the other; who goes first alternates. The tables have medians over the repeats,
-and ratios of them. Memory and floating-point operations are the account that
-the compiler gives of its program; PyTorch runs eagerly and gives none.
+and ratios of them. Memory is that of parameters, inputs and all that a pass
+adds to them at its peak, gauged alike on both sides; floating-point operations
+are counted, not measured. PyTorch runs eagerly, on all cores.
 
-The machine has to be quiet: see train_step.py, whose manner this is.
+The machine has to be quiet: see train_step.py.
 """
 
 import argparse
-import datetime
-import importlib.util
-import json
-import pathlib
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.fusion_inputs import NUM_TOKENS
-from benchmarks.train_step import (
-  SideError,
-  describe_machine,
-  fail,
-  find_versions,
-  measure_busy,
-  run_side,
-  show_spread,
-  warn_if_busy,
-)
+from benchmarks import runner
+from benchmarks.fusion_side import NUM_TOKENS
 
 SIDES = ("fusion_mmjax", "fusion_torch")
 SIZES = ("32x64", "128x256")
@@ -39,54 +27,38 @@ COLUMNS = (
   "fusion",
   "parameters",
   "Mflop",
-  "MiB",
+  "/ first",
   "mmjax, ms",
   "/ first",
   "PyTorch, ms",
   "mmjax / PyTorch",
+  "mmjax, MiB",
+  "/ first",
+  "PyTorch, MiB",
+  "mmjax / PyTorch",
 )
+
+Numbers = Mapping[str, Sequence[float]]  # of one fusion, one a repeat
 
 
 def main() -> int:
   """Parses the flags, measures, prints the tables."""
   args = parse_flags()
-  if args.peer and importlib.util.find_spec("torch") is None:
-    return fail(
-      "PyTorch is not installed; run pip install -e '.[parity]', or leave it "
-      "out by --no-peer"
-    )
-  request = {
+  sides = SIDES if args.peer else SIDES[:1]
+  modules = {name: f"{name}_side" for name in sides}
+  modules |= {f"{name}{runner.MEMORY}": f"{name}_side" for name in sides}
+  settings = {
     "sizes": args.sizes,
     "fusions": args.fusions,
     "steps": args.steps,
   }
-  sides = SIDES if args.peer else SIDES[:1]
-  try:
-    repeats = measure(sides, request, args.repeats)
-    report = {
-      **request,
-      "repeats": args.repeats,
-      "date": datetime.date.today().isoformat(),
-      "machine": describe_machine(),
-      "device": repeats[0][SIDES[0]]["device"],
-      "versions": find_versions(repeats[0]),
-      "results": repeats,
-    }
-    print(make_tables(report))
-  except SideError as error:
-    return fail(str(error))
-  if args.json is not None:
-    args.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-  return 0
+  return runner.run(args, modules, settings, make_tables)
 
 
 def parse_flags() -> argparse.Namespace:
   """Parses the flags."""
-  parser = argparse.ArgumentParser(
-    prog="python -m benchmarks.fusion",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = runner.make_parser("fusion", __doc__, repeats=3)
+  runner.add_peer_flags(parser, steps=10)
   parser.add_argument(
     "--sizes",
     nargs="+",
@@ -97,21 +69,6 @@ def parse_flags() -> argparse.Namespace:
   )
   parser.add_argument(
     "--fusions", nargs="+", metavar="NAME", help="these only; default: all"
-  )
-  parser.add_argument(
-    "--steps", type=int, default=50, help="passes of each measurement"
-  )
-  parser.add_argument(
-    "--repeats", type=int, default=5, help="processes of each side"
-  )
-  parser.add_argument(
-    "--peer",
-    action=argparse.BooleanOptionalAction,
-    default=True,
-    help="measure PyTorch too",
-  )
-  parser.add_argument(
-    "--json", type=pathlib.Path, metavar="OUT", help="write all numbers here"
   )
   args = parser.parse_args()
   if args.steps < 1 or args.repeats < 1:
@@ -136,54 +93,24 @@ def parse_size(text: str) -> dict[str, int]:
   return {"batch": batch, "width": width}
 
 
-def measure(
-  sides: Sequence[str], request: Mapping[str, Any], repeats: int
-) -> list[dict[str, Any]]:
-  """Measures all sides `repeats` times.
-
-  Returns:
-    The results by side, one mapping a repeat.
-  """
-  results = []
-  for repeat in range(repeats):
-    result = {}
-    for side in sides if repeat % 2 == 0 else sides[::-1]:
-      print(f"repeat {repeat + 1} of {repeats}: {side}", file=sys.stderr)
-      busy = measure_busy()
-      result[side] = run_side(side, request, cpu=len(sides) > 1)
-      result[side]["busy_before"] = busy
-    results.append(result)
-  return results
-
-
 def make_tables(report: Mapping[str, Any]) -> str:
   """Makes a Markdown table for each size.
 
   Raises:
     SideError: a twin has another number of parameters than its fusion.
   """
-  repeats = report["results"]
-  versions = ", ".join(f"{n} {v}" for n, v in report["versions"].items())
-  lines = [
-    *warn_if_busy(repeats),
-    f"Forward and backward, two modalities of {NUM_TOKENS} tokens:"
-    f" {report['repeats']} repeats of {report['steps']} passes,"
-    f" {report['date']}, {report['machine']}, {report['device']}, {versions}",
-  ]
+  lines = runner.describe_run(
+    report, f"Forward and backward, two modalities of {NUM_TOKENS} tokens"
+  )
   for size in report["sizes"]:
-    ours, theirs = (collect(repeats, side, size) for side in SIDES)
-    first = statistics.median(next(iter(ours.values()))["ms"])
-    lines += [
-      "",
-      f"{size['batch']} examples of width {size['width']}:",
-      "",
-      "| " + " | ".join(COLUMNS) + " |",
-      "|---|" + "---:|" * (len(COLUMNS) - 1),
+    ours, theirs = (collect(report["results"], side, size) for side in SIDES)
+    first = next(iter(ours.values()))
+    rows = [
+      make_row(name, ours[name], theirs.get(name), first) for name in ours
     ]
-    for name in ours:
-      cells = make_cells(name, ours[name], theirs.get(name), first)
-      lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines)
+    lines += [f"{size['batch']} examples of width {size['width']}:", ""]
+    lines += [*runner.list_rows(COLUMNS, rows), ""]
+  return "\n".join(lines).rstrip()
 
 
 def collect(
@@ -192,50 +119,48 @@ def collect(
   """Gathers a side's numbers at one size: fusion, number, value a repeat."""
   found: dict[str, dict[str, list[float]]] = {}
   for repeat in repeats:
-    for row in repeat.get(side, {}).get("results", ()):
-      if {key: row[key] for key in size} == dict(size):
-        numbers = found.setdefault(row["fusion"], {})
-        for key in ("parameters", "mflop", "mib", "ms"):
-          if key in row:
-            numbers.setdefault(key, []).append(row[key])
+    for name in (side, f"{side}{runner.MEMORY}"):
+      for row in repeat.get(name, {}).get("results", ()):
+        if {key: row[key] for key in size} == dict(size):
+          numbers = found.setdefault(row["fusion"], {})
+          for key in ("parameters", "mflop", "mib", "ms"):
+            if row.get(key) is not None:
+              numbers.setdefault(key, []).append(row[key])
   return found
 
 
-def make_cells(
-  name: str,
-  ours: Mapping[str, list[float]],
-  theirs: Mapping[str, list[float]] | None,
-  first: float,
+def make_row(
+  name: str, ours: Numbers, theirs: Numbers | None, first: Numbers
 ) -> list[str]:
-  """Makes the cells of one fusion.
+  """Makes the row of one fusion.
 
   Args:
     name: the fusion.
-    ours: its numbers, one a repeat.
+    ours: its numbers.
     theirs: those of its twin, if there is one.
-    first: milliseconds of the fusion that all are compared with.
+    first: those of the fusion that all are compared with.
 
   Raises:
     SideError: the twin has another number of parameters.
   """
-  milliseconds = statistics.median(ours["ms"])
-  cells = [
-    name,
-    f"{ours['parameters'][0]:,}",
-    f"{ours['mflop'][0]:,.2f}",
-    f"{ours['mib'][0]:,.2f}",
-    show_spread(ours["ms"]),
-    f"{milliseconds / first:.2f}",
-  ]
-  if theirs is None:
-    return [*cells, "", ""]
-  if theirs["parameters"] != ours["parameters"]:
-    raise SideError(
+  if theirs and set(theirs["parameters"]) != set(ours["parameters"]):
+    raise runner.SideError(
       f"the PyTorch twin of {name} has {theirs['parameters'][0]:,} parameters,"
-      f" not {ours['parameters'][0]:,}: correct benchmarks/fusion_twins.py"
+      f" not {ours['parameters'][0]:,}: correct its twin in this folder"
     )
-  ratio = milliseconds / statistics.median(theirs["ms"])
-  return [*cells, show_spread(theirs["ms"]), f"{ratio:.2f}"]
+  cells = [name, f"{ours['parameters'][0]:,}", f"{ours['mflop'][0]:,.2f}"]
+  cells.append(runner.show_ratio(ours["mflop"], first["mflop"]))
+  for key, show_fn in (("ms", runner.show_spread), ("mib", show_median)):
+    mine, peer = ours.get(key), (theirs or {}).get(key)
+    for shown, other in ((mine, first.get(key)), (peer, peer)):
+      cells.append(show_fn(shown) if shown else "")
+      cells.append(runner.show_ratio(mine, other) if mine and other else "")
+  return cells
+
+
+def show_median(values: Sequence[float]) -> str:
+  """Shows the median of MiB."""
+  return f"{statistics.median(values):,.1f}"
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import torch
 
 from benchmarks import side
-from benchmarks.fusion_inputs import Size, make_inputs
-from benchmarks.fusion_twins import TWINS
+from benchmarks.fusion_side import Pass, Size, make_inputs, measure
+from benchmarks.fusion_twins import TWINS, count_parameters
 
 
 def main() -> None:
@@ -14,23 +14,15 @@ def main() -> None:
   names = [n for n in TWINS if n in (request["fusions"] or TWINS)]
   side.answer(
     {
-      "results": [
-        {
-          "fusion": name,
-          **size,
-          **measure(name, Size(**size), request["steps"]),
-        }
-        for size in request["sizes"]
-        for name in names
-      ],
+      "results": measure(prepare, names, request),
       "device": "cpu",
       "versions": side.versions("torch"),
     }
   )
 
 
-def measure(name: str, size: Size, steps: int) -> dict[str, float]:
-  """Measures one forward and backward pass; returns `parameters` and `ms`."""
+def prepare(name: str, size: Size) -> Pass:
+  """Makes a fusion ready; gradients are dropped at the end of a pass."""
   model = TWINS[name](size.width)
   values, masks = (
     {m: torch.from_numpy(array) for m, array in arrays.items()}
@@ -40,16 +32,16 @@ def measure(name: str, size: Size, steps: int) -> dict[str, float]:
     tensor.requires_grad_()
   leaves = [*model.parameters(), *values.values()]
 
-  def run(_: None) -> None:
+  def run() -> None:
+    model(values, masks).square().sum().backward()
     for leaf in leaves:
       leaf.grad = None
-    model(values, masks).square().sum().backward()
 
-  side.time_bare(run, [None], side.NUM_WARM_UP)
-  return {
-    "parameters": sum(p.numel() for p in model.parameters()),
-    "ms": 1e3 * side.time_bare(run, [None], steps),
-  }
+  return Pass(
+    run,
+    count_parameters(model),
+    sum(tensor.nbytes for tensor in [*leaves, *masks.values()]),
+  )
 
 
 if __name__ == "__main__":

@@ -5,99 +5,43 @@ width of its tokens, in and out, and maps values [B, N, D] and masks [B, N] of
 each modality to [B, N', D]. Adding one is a class and a line in `TWINS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks import torch_twin
-from benchmarks.fusion_inputs import MODALITIES
+from benchmarks import fusion_token_twins as tokens
+from benchmarks import fusion_vector_twins as vectors
 
-Tensors = Mapping[str, Tensor]
-
-
-class Concat(nn.ModuleDict):
-  """Projected tokens side by side."""
-
-  def __init__(self, width: int):
-    super().__init__({m: nn.Linear(width, width) for m in MODALITIES})
-
-  def forward(self, values: Tensors, masks: Tensors) -> Tensor:
-    """Maps tokens to the tokens of all modalities."""
-    cleared = {
-      m: values[m].masked_fill(~masks[m][..., None], 0.0) for m in MODALITIES
-    }
-    return torch.cat([self[m](cleared[m]) for m in MODALITIES], dim=1)
-
-
-class CoAttention(torch_twin.CoAttention):
-  """One round of co-attention."""
-
-  def __init__(self, width: int):
-    super().__init__(width, num_heads=4, num_rounds=1, mlp_dim=2 * width)
-
-  def forward(self, values: Tensors, masks: Tensors) -> Tensor:
-    """Maps tokens to the tokens of all modalities."""
-    cleared = {
-      m: values[m].masked_fill(~masks[m][..., None], 0.0) for m in MODALITIES
-    }
-    fused = super().forward(cleared, masks)
-    return torch.cat([fused[m] for m in MODALITIES], dim=1)
-
-
-class TensorFusion(nn.Module):
-  """The outer product of two pooled vectors with a one each, mapped."""
-
-  def __init__(self, width: int):
-    super().__init__()
-    self.out = nn.Linear((width + 1) ** len(MODALITIES), width)
-
-  def forward(self, values: Tensors, masks: Tensors) -> Tensor:
-    """Maps tokens to one token."""
-    image, text = pool(values, masks)
-    product = torch.einsum("bi,bj->bij", image, text).flatten(1)
-    return single_token(self.out(product), masks)
-
-
-class LowRankFusion(nn.Module):
-  """The sum over four ranks of products of mapped vectors."""
-
-  def __init__(self, width: int, rank: int = 4):
-    super().__init__()
-    for m in MODALITIES:
-      factor = nn.Parameter(torch.randn(rank, width + 1, width) / width**0.5)
-      self.register_parameter(f"{m}_factor", factor)
-    self.rank_weights = nn.Parameter(torch.full((rank,), rank**-0.5))
-    self.bias = nn.Parameter(torch.zeros(width))
-
-  def forward(self, values: Tensors, masks: Tensors) -> Tensor:
-    """Maps tokens to one token."""
-    image, text = pool(values, masks)
-    product = (image @ self.image_factor) * (text @ self.text_factor)
-    fused = torch.einsum("rbw,r->bw", product, self.rank_weights) + self.bias
-    return single_token(fused, masks)
-
-
-TWINS = {
-  "concat": Concat,
-  "tensor": TensorFusion,
-  "low_rank": LowRankFusion,
-  "co_attention": CoAttention,
+TWINS: dict[str, Callable[[int], nn.Module]] = {
+  "concat": tokens.Concat,
+  "elementwise": vectors.Elementwise,
+  "weighted": vectors.Weighted,
+  "gated": vectors.Gated,
+  "gmu": vectors.Gmu,
+  "film": vectors.FiLM,
+  "convolutional": tokens.Convolutional,
+  "tensor": vectors.TensorFusion,
+  "multiplicative": vectors.Multiplicative,
+  "low_rank": vectors.LowRank,
+  "mlb": vectors.Mlb,
+  "mfb": vectors.Mfb,
+  "mutan": vectors.Mutan,
+  "block": vectors.Block,
+  "co_attention": tokens.CoAttention,
+  "cross_attention": tokens.CrossAttention,
+  "transformer": tokens.Transformer,
+  "mult": tokens.MulT,
+  "bottleneck": tokens.Bottleneck,
+  "perceiver": tokens.Perceiver,
 }
 
 
-def pool(values: Tensors, masks: Tensors) -> list[Tensor]:
-  """The mean [B, D + 1] of each modality, ending in a one."""
-  mean = torch_twin.MeanPooling()
-  pooled = [mean(values[m], masks[m]) for m in MODALITIES]
-  return [torch.cat([v, v.new_ones(len(v), 1)], dim=1) for v in pooled]
-
-
-def single_token(vector: Tensor, masks: Tensors) -> Tensor:
-  """Makes [B, D] a token [B, 1, D], zeros where nothing is present."""
-  present = torch.cat([masks[m] for m in MODALITIES], dim=1).any(1)
-  return vector.masked_fill(~present[:, None], 0.0)[:, None]
+def count_parameters(model: nn.Module) -> int:
+  """Counts what mmjax has too: not the biases of keys, kept at zero."""
+  unused = getattr(model, "num_unused", 0)
+  return sum(p.numel() for p in model.parameters()) - unused
 
 
 def load_parameters(
@@ -113,7 +57,9 @@ def load_parameters(
     *parents, leaf = path.split("/")
     tensor = torch.from_numpy(np.array(value))
     if leaf == "kernel":
-      tensor = tensor.T
+      tensor = tensor.permute(*reversed(range(tensor.ndim)))
     leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
     state[".".join([*parents, leaf])] = tensor
+  if hasattr(model, "rename"):
+    state = model.rename(state)
   model.load_state_dict(state)

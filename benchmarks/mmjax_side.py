@@ -135,7 +135,6 @@ class Runner:
     first_loss = float(metrics["loss"])
     first_step = time.perf_counter() - before_step
     ready = time.perf_counter() - self.begin
-    side.time_bare(self.step, held, side.NUM_WARM_UP)
     bare = side.time_bare(self.step, held, steps)
     last_loss = float(self.step(held[0])["loss"])
     loop, _ = self.loop(lambda step: side.cycle(held), steps)

@@ -7,11 +7,9 @@ family one update of all seeds is timed, mapped by `jax.vmap` and one after the
 other through one program, in turn, and the medians are compared.
 """
 
-import argparse
 import dataclasses
-import json
-import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import runner
+from mmjax.array_types import Tokens
 from mmjax.comparison.program import compile_program, should_map
 from mmjax.encoders.image import GridEncoder, PatchEncoder
 from mmjax.encoders.text import RecurrentEncoder, TransformerEncoder
@@ -33,6 +33,13 @@ from mmjax.models.multimodal import MultimodalModel
 from mmjax.training.optimizer import AdamW
 
 WIDTH, BATCH = 64, 128
+COLUMNS = (
+  "encoder",
+  "mapped, ms",
+  "in a row, ms",
+  "mapped / in a row",
+  "rule",
+)
 
 
 class VectorEncoder(nn.Module):
@@ -43,8 +50,6 @@ class VectorEncoder(nn.Module):
   @nn.compact
   def __call__(self, values, mask, *, train):
     """Maps [R, F] to tokens [R, 1, width]."""
-    from mmjax.array_types import Tokens
-
     hidden = nn.relu(nn.Dense(self.width)(values))
     hidden = nn.Dense(self.width)(hidden)
     return Tokens(hidden[:, None], mask[:, None])
@@ -154,26 +159,26 @@ def measure(experiment: Experiment, num_seeds: int, repeats: int) -> dict:
 
 def main() -> None:
   """Measures all families and prints the table."""
-  parser = argparse.ArgumentParser(prog="python -m benchmarks.seeds")
+  parser = runner.make_parser("seeds", __doc__, repeats=15, what="updates")
   parser.add_argument("--seeds", type=int, default=8)
-  parser.add_argument("--repeats", type=int, default=15)
-  parser.add_argument("--json", type=pathlib.Path, help="keep all numbers here")
   args = parser.parse_args()
-  results = {}
-  print(f"{args.seeds} seeds on {jax.devices()[0].device_kind}")
-  print("| encoder | mapped, ms | in a row, ms | mapped / in a row | rule |")
-  print("|---|---:|---:|---:|---|")
+  if min(args.seeds, args.repeats) < 1:
+    parser.error("at least 1 seed and 1 repeat are needed")
+  busy, results, rows = [], {}, []
   for name, (encoder, kind) in FAMILIES.items():
+    print(f"measuring {name}", file=sys.stderr)
+    busy.append(runner.measure_busy())
     found = measure(make_experiment(encoder, kind), args.seeds, args.repeats)
     results[name] = found
+    times = [found["mapped"], found["row"]]
+    ratio = runner.show_ratio(times[:1], times[1:])
     rule = "mapped" if found["rule"] else "in a row"
-    print(
-      f"| {name} | {found['mapped']:.1f} | {found['row']:.1f} | "
-      f"{found['mapped'] / found['row']:.2f} | {rule} |",
-      flush=True,
-    )
-  if args.json is not None:
-    args.json.write_text(json.dumps(results, indent=2) + "\n")
+    rows.append([name, *(f"{ms:.1f}" for ms in times), ratio, rule])
+  device = jax.devices()[0].device_kind
+  machine = f"{runner.describe_machine()}, {device}, jax {jax.__version__}"
+  lines = [*runner.warn_if_busy(busy), f"{args.seeds} seeds, {machine}:", ""]
+  print("\n".join(lines + runner.list_rows(COLUMNS, rows)))
+  runner.write_json(args.json, results)
 
 
 def _time(run: Callable[[], None]) -> float:

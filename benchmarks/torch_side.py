@@ -42,7 +42,6 @@ def main() -> None:
   first_loss = float(step(held[0])["loss"])
   ready = time.perf_counter() - begin
 
-  side.time_bare(step, held, side.NUM_WARM_UP)
   bare = side.time_bare(step, held, steps)
   last_loss = float(step(held[0])["loss"])
   log_every = training["log_every"]

@@ -177,7 +177,7 @@ def run_main(main: Callable[[], int]) -> None:
   except BrokenPipeError:  # the reader of our output, such as head, has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 1
-  except (OSError, RuntimeError, ValueError) as error:
+  except (OSError, RuntimeError, ValueError, FloatingPointError) as error:
     message = _explain(error)
     if message is None:
       raise

@@ -3,8 +3,9 @@
   python -m experiments.compare pid --methods all --seeds 5 --workdir runs/pid
 
 Cells that are done are kept: the same command run again, with more methods or
-seeds, trains only what is missing. Writes table.md, table.csv, table.json and
-plot.svg into the work directory and prints the table.
+seeds, trains only what is missing. Writes table.md, table.csv and table.json of
+all that the work directory holds, after each cell, and plot.svg at the end, and
+prints the table.
 """
 
 import argparse
@@ -61,8 +62,10 @@ def main() -> int:
 
 def _compare(args: argparse.Namespace, comparisons: dict) -> None:
   from mmjax import config as config_lib
-  from mmjax.comparison.cells import run_comparison
-  from mmjax.comparison.tables import summarize, write_tables
+  from mmjax.comparison.cells import load_cells
+  from mmjax.comparison.running import run_comparison
+  from mmjax.comparison.summary import summarize
+  from mmjax.comparison.tables import write_tables
   from mmjax.locks import FileLock
   from mmjax.report.comparison import write_plot
   from mmjax.training.progress import make_progress
@@ -85,7 +88,7 @@ def _compare(args: argparse.Namespace, comparisons: dict) -> None:
     FileLock(workdir / "lock", wait=False, purpose=purpose),
     make_progress() as progress,
   ):
-    cells = run_comparison(
+    done = run_comparison(
       comparison,
       workdir,
       progress,
@@ -95,8 +98,9 @@ def _compare(args: argparse.Namespace, comparisons: dict) -> None:
       overrides=args.overrides,
       mapped=args.map,
     )
-    paths = write_tables(comparison, cells, workdir)
-    entries = summarize(comparison, cells)
+    for _ in done:
+      paths = write_tables(comparison, load_cells(comparison, workdir), workdir)
+    entries = summarize(comparison, load_cells(comparison, workdir))
     paths.append(write_plot(comparison, entries, workdir / "plot.svg"))
     for path in paths:
       progress.message(f"written: {path}")

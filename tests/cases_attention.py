@@ -1,6 +1,6 @@
 """Fusions by attention and message passing, and their baseline."""
 
-from fusion_contract import WIDTH, WIDTHS, Case, equal_widths
+from fusion_contract import EVERY, WIDTH, WIDTHS, Case, equal_widths
 
 from mmjax.fusion.co_attention import CoAttention
 from mmjax.fusion.concat import Concat
@@ -28,19 +28,19 @@ def _count_graph(m):
 CASES = {
   "concat": Case(
     lambda m: Concat(WIDTH),
-    {m: _projections(m) for m in range(1, 6)},
+    {m: _projections(m) for m in EVERY},
     symmetric=True,
     mixes=False,
   ),
   "co_attention": Case(
     lambda m: CoAttention(WIDTH, num_heads=3, num_rounds=1, mlp_dim=11),
-    {m: _count_co_attention(m) for m in (1, 2, 3, 5)},
+    {m: _count_co_attention(m) for m in EVERY},
     widths=equal_widths(),
     symmetric=True,
   ),
   "graph": Case(
     lambda m: GraphFusion(WIDTH, num_heads=3, num_rounds=1, mlp_dim=11),
-    {m: _count_graph(m) for m in (1, 2, 3, 5)},
+    {m: _count_graph(m) for m in EVERY},
     symmetric=True,
   ),
 }

@@ -1,6 +1,6 @@
 """Early, gated, multiplicative and convolutional fusions."""
 
-from fusion_contract import WIDTH, WIDTHS, Case
+from fusion_contract import EVERY, WIDTH, WIDTHS, Case
 
 from mmjax.fusion.adaptation_gate import AdaptationGate
 from mmjax.fusion.convolutional import ConvolutionalFusion
@@ -11,7 +11,6 @@ from mmjax.fusion.gmu import GatedMultimodalUnit
 from mmjax.fusion.multiplicative import MultiplicativeFusion
 from mmjax.fusion.weighted import WeightedFusion
 
-EVERY = (1, 2, 3, 5)  # variants of one file: only one number of modalities
 NAMES = list(WIDTHS)
 
 
@@ -79,22 +78,22 @@ def _count_diagonal(first, second):
   return (2 * (first + 1) + second) * WIDTH
 
 
-def _elementwise(operation, numbers=(2,)):
+def _elementwise(operation):
   return Case(
     lambda m: ElementwiseFusion(WIDTH, operation),
-    {m: _projections(m) for m in numbers},
+    {m: _projections(m) for m in EVERY},
     symmetric=True,
   )
 
 
 CASES = {
-  "elementwise_mean": _elementwise("mean", EVERY),
+  "elementwise_mean": _elementwise("mean"),
   "elementwise_sum": _elementwise("sum"),
   "elementwise_max": _elementwise("max"),
   "elementwise_product": _elementwise("product"),
   "weighted_modality": Case(
     lambda m: WeightedFusion(WIDTH),
-    {2: _count_weighted(2, 1)},
+    {m: _count_weighted(m, 1) for m in EVERY},
     symmetric=True,
   ),
   "weighted_channel": Case(
@@ -104,7 +103,7 @@ CASES = {
   ),
   "gated_self": Case(
     lambda m: GatedFusion(WIDTH),
-    {2: _projections(2) + 2 * (WIDTH + 1) * WIDTH},
+    {m: _projections(m) + m * (WIDTH + 1) * WIDTH for m in EVERY},
     symmetric=True,
   ),
   "gated_others": Case(
@@ -124,7 +123,7 @@ CASES = {
   ),
   "adaptation_gate_aligned": Case(
     lambda m: AdaptationGate(target_of(m), aligned=True),
-    {2: _count_adaptation_gate(2)},
+    {m: _count_adaptation_gate(m) for m in EVERY},
     aligned=True,
   ),
   "multiplicative_full": Case(
@@ -133,16 +132,21 @@ CASES = {
   ),
   "multiplicative_diagonal": Case(
     lambda m: MultiplicativeFusion(WIDTH, form="diagonal"),
-    {3: _count_multiplicative(3, _count_diagonal)},
+    {m: _count_multiplicative(m, _count_diagonal) for m in EVERY},
   ),
   "convolutional": Case(
     lambda m: ConvolutionalFusion(WIDTH),
     {m: (3 * sum(_widths(m)) + 1) * WIDTH for m in EVERY},
     aligned=True,
   ),
+  "convolutional_resampled": Case(
+    lambda m: ConvolutionalFusion(WIDTH, length=4),
+    {m: (3 * sum(_widths(m)) + 1) * WIDTH for m in EVERY},
+  ),
   "convolutional_grid": Case(
-    lambda m: ConvolutionalFusion(WIDTH, kernel_size=2, grid=(5, 1)),
-    {2: (4 * sum(_widths(2)) + 1) * WIDTH},
+    lambda m: ConvolutionalFusion(WIDTH, kernel_size=2, grid=(3, 2)),
+    {m: (4 * sum(_widths(m)) + 1) * WIDTH for m in EVERY},
     aligned=True,
+    grid=True,
   ),
 }

@@ -1,6 +1,6 @@
 """Fusions by Transformers, cross-attention, latents and taking turns."""
 
-from fusion_contract import SIZES, WIDTH, WIDTHS, Case, equal_widths
+from fusion_contract import EVERY, SIZES, WIDTH, WIDTHS, Case, equal_widths
 
 from mmjax.fusion.alternating_co_attention import AlternatingCoAttention
 from mmjax.fusion.bottleneck import BottleneckFusion
@@ -45,7 +45,7 @@ def _count_alternating(m, hidden=7):
 CASES = {
   "transformer": Case(
     lambda m: TransformerFusion(WIDTH, _HEADS, num_layers=1, mlp_dim=_MLP),
-    {m: m * WIDTH + _block() + _NORM for m in (1, 2, 3, 5)},
+    {m: m * WIDTH + _block() + _NORM for m in EVERY},
     widths=equal_widths(),
     symmetric=True,
   ),
@@ -53,7 +53,7 @@ CASES = {
     lambda m: MulT(
       WIDTH, _HEADS, num_crossmodal_layers=1, mlp_dim=_MLP, kernel_size=3
     ),
-    {m: _count_mult(m) for m in (1, 2, 3)},
+    {m: _count_mult(m) for m in EVERY},
   ),
   "bottleneck": Case(
     lambda m: BottleneckFusion(
@@ -64,25 +64,27 @@ CASES = {
       num_bottlenecks=2,
       mlp_dim=_MLP,
     ),
-    {m: 2 * WIDTH + m * (2 * _block() + _NORM) for m in (1, 2, 3)},
+    {m: 2 * WIDTH + m * (2 * _block() + _NORM) for m in EVERY},
     widths=equal_widths(),
     symmetric=True,
+    ranks={"bottleneck": lambda tokens: tokens},
   ),
   "perceiver": Case(
     lambda m: PerceiverFusion(
       WIDTH, num_latents=2, num_heads=_HEADS, num_rounds=1, mlp_dim=_MLP
     ),
-    {m: _count_perceiver(m) for m in (1, 2, 3)},
+    {m: _count_perceiver(m) for m in EVERY},
     symmetric=True,
+    ranks={"latents": lambda latents: latents},
   ),
   "cross_attention": Case(
     lambda m: CrossAttention(min(list(SIZES)[:m]), WIDTH, _HEADS, mlp_dim=_MLP),
-    {m: (_CROSS_BLOCK if m > 1 else 0) + m * _NORM for m in (1, 2, 3)},
+    {m: (_CROSS_BLOCK if m > 1 else 0) + m * _NORM for m in EVERY},
     widths=equal_widths(),
   ),
   "alternating_co_attention": Case(
     lambda m: AlternatingCoAttention(WIDTH, hidden=7),
-    {m: _count_alternating(m) for m in (1, 2, 3)},
+    {m: _count_alternating(m) for m in EVERY},
     widths=equal_widths(),
   ),
 }

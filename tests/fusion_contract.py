@@ -4,19 +4,23 @@ Each file `cases_*.py` beside this one holds a table `CASES` of one family.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from first_values import compute_first_values
 
-from mmjax.array_types import Tokens
+from mmjax.array_types import Array, Tokens
 
 WIDTH = 6
 BATCH = 4
+EVERY = (1, 2, 3, 4, 5)
 # Modalities are added in this order, which is not the sorted one.
-SIZES = {"image": 5, "text": 7, "audio": 3, "video": 4, "records": 2}
+SIZES = {"image": 5, "text": 7, "audio": 3, "video": 4, "records": 9}
+ALIGNED_SIZE = 6  # also a grid of three rows and two columns
 WIDTHS = {"image": 5, "text": 7, "audio": 11, "video": 3, "records": 2}
 
 
@@ -26,14 +30,19 @@ class Case:
 
   Attributes:
     make: from a number of modalities to the module.
-    counts: number of parameters by number of modalities; these numbers of
-      modalities are tested.
+    counts: number of parameters by number of modalities, which are one to
+      five, unless the case says what there is to prevent it.
     widths: of the tokens by modality.
     aligned: whether token i of all modalities belongs together; they are then
       equally many.
     symmetric: whether the modalities' names and order mean nothing, so that
       renaming them, with their parameters, changes nothing.
     mixes: whether the first group that comes out depends on every modality.
+    grid: whether the tokens fill a grid, so that their number is given.
+    ranks: of parameters that are a stack of like parts (the terms of a sum,
+      latents), by the end of their path: what puts the parts on the first
+      axis. Each part has to learn, and what no other one does.
+    not_compared: why the fusion is not in `experiments/comparisons/fusions.py`.
   """
 
   make: Callable[[int], nn.Module]
@@ -42,6 +51,11 @@ class Case:
   aligned: bool = False
   symmetric: bool = False
   mixes: bool = True
+  grid: bool = False
+  ranks: Mapping[str, Callable[[Array], Array]] = dataclasses.field(
+    default_factory=dict
+  )
+  not_compared: str | None = None
 
 
 def equal_widths():
@@ -54,7 +68,7 @@ def make_tokens(case, number, batch=BATCH):
   rng = np.random.default_rng(3)
   tokens = {}
   for m in list(SIZES)[:number]:
-    size = 5 if case.aligned else SIZES[m]
+    size = ALIGNED_SIZE if case.aligned else SIZES[m]
     values = rng.normal(size=(batch, size, case.widths[m])).astype(np.float32)
     lengths = rng.integers(2, size + 1, batch)
     lengths[-1] = 2
@@ -65,10 +79,16 @@ def make_tokens(case, number, batch=BATCH):
 
 def make_variables(module, tokens):
   """Weights of a good size from numpy; none is at its special start."""
-  shapes = jax.eval_shape(
-    lambda rng: module.init(rng, tokens, train=False), jax.random.key(0)
+  return randomize(
+    jax.eval_shape(
+      lambda rng: module.init(rng, tokens, train=False), jax.random.key(0)
+    )
   )
-  paths, tree = jax.tree_util.tree_flatten_with_path(shapes)
+
+
+def randomize(variables):
+  """Replaces each parameter, or the shape of one; see `make_variables`."""
+  paths, tree = jax.tree_util.tree_flatten_with_path(variables)
   rng = np.random.default_rng(11)
   leaves = []
   for path, leaf in paths:
@@ -79,26 +99,83 @@ def make_variables(module, tokens):
   return jax.tree.unflatten(tree, leaves)
 
 
+def make_run_fn(module):
+  """Makes (variables, tokens) -> (outputs, gradients), in one program.
+
+  The loss is a regression of the groups' means to random numbers: what reads
+  each token by itself would tell latents apart that no head can.
+  """
+
+  def compute_loss(variables, tokens):
+    out = module.apply(variables, tokens, train=False)
+    loss = 0.0
+    for number, group in enumerate(out.split_groups()):
+      there = group.mask[..., None]
+      total = jnp.where(there, group.values.astype(jnp.float32), 0).sum(axis=1)
+      mean = total / jnp.maximum(there.sum(axis=1), 1)
+      goal = jax.random.normal(jax.random.key(number), mean.shape)
+      errors = jnp.where(there.any(axis=1), mean - goal, 0)
+      loss += jnp.square(errors).sum(axis=-1).mean()
+    return loss, out
+
+  def run(variables, tokens):
+    (_, out), grads = jax.value_and_grad(compute_loss, has_aux=True)(
+      variables, tokens
+    )
+    return out, grads
+
+  return compile_fast(run)
+
+
+@functools.cache
+def _fast_options():
+  """What spares XLA's CPU backend two thirds of its time, if it knows that."""
+  options = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+  }
+  try:
+    jax.jit(lambda x: x + 1, compiler_options=options)(0)
+  except jax.errors.JaxRuntimeError:  # options come and go
+    return None
+  return options
+
+
+def compile_fast(fn):
+  """Compiles a function for few and small calls."""
+  return jax.jit(fn, compiler_options=_fast_options())
+
+
 class Fixture:
-  """A case with a number of modalities, compiled once for all its tests."""
+  """A case with a number of modalities, compiled once for all its tests.
+
+  Attributes:
+    first: the variables that `init` gives.
+    variables: variables of which none is at its special start.
+    apply: (variables, tokens) -> outputs.
+    run: (variables, tokens) -> (outputs, gradients).
+  """
 
   def __init__(self, case, number):
     self.case, self.number = case, number
     self.module = case.make(number)
     self.tokens = make_tokens(case, number)
-    self.variables = make_variables(self.module, self.tokens)
-    self.apply = jax.jit(
+    self.apply = compile_fast(
       lambda variables, tokens: self.module.apply(
         variables, tokens, train=False
       )
     )
+    self.run = make_run_fn(self.module)
 
-    def total(variables, tokens):
-      out = self.module.apply(variables, tokens, train=False)
-      weights = jax.random.normal(jax.random.key(13), out.values.shape)
-      return jnp.where(out.mask[..., None], out.values * weights, 0).sum()
+  @functools.cached_property
+  def first(self):
+    return compute_first_values(
+      lambda rng: self.module.init(rng, self.tokens, train=False)
+    )
 
-    self.grad = jax.jit(jax.grad(total))
+  @functools.cached_property
+  def variables(self):
+    return randomize(self.first)
 
 
 def present(out):
@@ -106,3 +183,12 @@ def present(out):
   return np.where(
     np.asarray(out.mask)[..., None], np.asarray(out.values, np.float32), 0
   )
+
+
+def sizes_by_path(tree):
+  """The largest absolute value of each leaf, by its path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path): float(np.abs(leaf).max())
+    for path, leaf in leaves
+  }

@@ -25,7 +25,9 @@ from mmjax.fusion.concat import Concat
 from mmjax.heads.classifier import Classifier
 from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.losses.per_modality import PerModality
+from mmjax.losses.reinforce import Reinforce
 from mmjax.metrics.classification import ClassificationMetrics
+from mmjax.models.hard_attention import HardAttentionModel
 from mmjax.models.hybrid import HybridModel
 from mmjax.models.late_fusion import LateFusion
 from mmjax.models.multimodal import MultimodalModel
@@ -121,6 +123,25 @@ def hybrid(exchanges):
 
 
 @auto_config
+def hard(estimator):
+  """The speech decides which places of the picture the head sees."""
+  return HardAttentionModel(
+    encoders=encoders(),
+    target="image",
+    head=classifier(),
+    width=WIDTH,
+    estimator=estimator,
+    k=8,
+  )
+
+
+@auto_config
+def reinforced():
+  """Cross-entropy whose gradient reaches what was sampled."""
+  return Reinforce(base=CrossEntropy())
+
+
+@auto_config
 def own_losses():
   """Cross-entropy of the combined answer and of each head's own."""
   return PerModality(loss=CrossEntropy())
@@ -165,6 +186,13 @@ METHODS = {
   "hybrid without exchange": make_method(
     experiment, hybrid.as_buildable(exchanges=())
   ),
+  "hard REINFORCE": make_method(
+    experiment,
+    hard.as_buildable(estimator="reinforce"),
+    reinforced.as_buildable(),
+  ),
+  "hard Gumbel": make_method(experiment, hard.as_buildable(estimator="gumbel")),
+  "hard top-k": make_method(experiment, hard.as_buildable(estimator="top_k")),
 }
 
 COMPARISON = Comparison(
@@ -173,4 +201,5 @@ COMPARISON = Comparison(
   methods=METHODS,
   settings=("digits",),
   baseline="audio only",
+  single=("image only", "audio only"),
 )

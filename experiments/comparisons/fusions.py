@@ -1,8 +1,7 @@
 """Every fusion of the catalogue, one line each, for comparisons to take.
 
 All have tokens of `WIDTH` to work on and give tokens of that width; what else
-a fusion has is kept small and alike. `ConvolutionalFusion` is not among them:
-it needs modalities whose tokens correspond one to one.
+a fusion has is kept small and alike.
 """
 
 import fiddle as fdl
@@ -14,6 +13,7 @@ from mmjax.fusion.block import BlockFusion
 from mmjax.fusion.bottleneck import BottleneckFusion
 from mmjax.fusion.co_attention import CoAttention
 from mmjax.fusion.concat import Concat
+from mmjax.fusion.convolutional import ConvolutionalFusion
 from mmjax.fusion.cross_attention import CrossAttention
 from mmjax.fusion.elementwise import ElementwiseFusion
 from mmjax.fusion.film import FiLM
@@ -78,6 +78,7 @@ def make_fusions(target: str) -> dict[str, fdl.Buildable]:
     "FiLM": fdl.Config(FiLM, target=target),
     "adaptation gate": fdl.Config(AdaptationGate, target=target),
     "multiplicative": fdl.Config(MultiplicativeFusion, **wide),
+    "convolutional": fdl.Config(ConvolutionalFusion, length=8, **wide),
     "tensor": fdl.Config(TensorFusion, **wide),
     "low-rank": fdl.Config(LowRankFusion, rank=8, **wide),
     "MLB": fdl.Config(MlbFusion, joint_dim=2 * WIDTH, **wide),

@@ -9,22 +9,16 @@ import dataclasses
 import json
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
 
 from mmjax import config as config_lib
-from mmjax.comparison.program import (
-  count_flops,
-  count_parameters,
-  should_map,
-)
-from mmjax.comparison.seeds import SeedResult, train_seeds
-from mmjax.training.progress import Progress
+from mmjax.comparison.seeds import SeedResult
 
-_SEED_PATHS = ("seed", "data.seed")
+# Settings that the number of a seed decides.
+SEED_PATHS = ("seed", "data.seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +32,8 @@ class Comparison:
       configuration of an `Experiment`.
     settings: the data that every method is tried on, by name.
     baseline: the method that all others are held against.
+    single: methods that see one modality only; the best of the others is held
+      against the best of these.
     ceilings: the highest accuracy that any method can reach, by setting.
     published: accuracies that others report, by method and setting.
     source: where those are from.
@@ -48,6 +44,7 @@ class Comparison:
   methods: Mapping[str, Callable[..., fdl.Buildable]]
   settings: tuple[str, ...]
   baseline: str
+  single: tuple[str, ...] = ()
   ceilings: Mapping[str, float] = dataclasses.field(default_factory=dict)
   published: Mapping[str, Mapping[str, float]] = dataclasses.field(
     default_factory=dict
@@ -55,16 +52,34 @@ class Comparison:
   source: str = ""
 
   def __post_init__(self) -> None:
-    """Checks that the baseline is one of the methods.
+    """Checks that the baseline and the single ones are methods.
 
     Raises:
-      ValueError: it is not.
+      ValueError: they are not.
     """
-    if self.baseline not in self.methods:
-      raise ValueError(
-        f"comparison {self.name!r}: the baseline {self.baseline!r} is none of "
-        f"the methods {', '.join(self.methods)}"
-      )
+    for method in (self.baseline, *self.single):
+      if method not in self.methods:
+        raise ValueError(
+          f"comparison {self.name!r}: {method!r}, named as baseline or single, "
+          f"is none of the methods {', '.join(self.methods)}"
+        )
+
+  def configure(
+    self, setting: str, method: str, seed: int, overrides: Sequence[str] = ()
+  ) -> fdl.Buildable:
+    """Returns the configuration of one run.
+
+    Args:
+      setting: name of the data.
+      method: name of the method.
+      seed: number of the seed.
+      overrides: `path=value` changes.
+
+    Raises:
+      ConfigError: no such path or a wrong value.
+    """
+    config = self.methods[method](setting=setting, seed=seed)
+    return config_lib.apply_overrides(config, overrides)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,135 +91,41 @@ class CellResult:
     method: the method.
     parameters: number of parameters.
     flops: floating-point operations of the forward pass of one example.
-    mapped: whether the seeds were trained at once.
-    seeds: one result a seed.
+    seeds: one result for each seed that is done, by its number.
   """
 
   setting: str
   method: str
   parameters: int
-  flops: float
-  mapped: bool
+  flops: int
   seeds: tuple[SeedResult, ...]
 
 
-def run_comparison(
-  comparison: Comparison,
-  workdir: str | os.PathLike[str],
-  progress: Progress,
-  *,
-  methods: Sequence[str],
-  settings: Sequence[str],
-  num_seeds: int,
-  overrides: Sequence[str] = (),
-  mapped: bool | None = None,
-) -> list[CellResult]:
-  """Trains what is not done yet and returns all cells.
+class CellFolder:
+  """The files of a cell.
 
-  Args:
-    comparison: what is compared.
-    workdir: where the cells are kept.
-    progress: shows cells and time left.
-    methods: names of methods.
-    settings: names of settings.
-    num_seeds: seeds 0, 1, ... of each cell.
-    overrides: `path=value` changes of every configuration.
-    mapped: see `train_seeds`.
-
-  Returns:
-    The cells, method by method within a setting.
-
-  Raises:
-    ConfigError: no such path, a seed set by hand, or a cell that was done with
-      other settings.
-    FloatingPointError: a run became not finite; the message names the cell.
+  Attributes:
+    setting: the data.
+    method: the method.
   """
-  for override in overrides:
-    if override.partition("=")[0].strip() in _SEED_PATHS:
-      raise config_lib.ConfigError(
-        f"{override} would make every seed the same run; choose how many there "
-        "are with --seeds"
-      )
-  # Settings of one method in a row, so that they use one compiled program.
-  cells = [(setting, method) for method in methods for setting in settings]
-  configs = {
-    (setting, method, seed): config_lib.apply_overrides(
-      comparison.methods[method](setting=setting, seed=seed), overrides
-    )
-    for setting, method in cells
-    for seed in range(num_seeds)
-  }
-  folders, missing_seeds = {}, {}
-  for setting, method in cells:  # all are looked at before any is trained
-    folder = _Folder(pathlib.Path(workdir) / "cells" / setting / method)
-    folder.check(configs[setting, method, 0])
-    folders[setting, method] = folder
-    missing_seeds[setting, method] = [
-      seed for seed in range(num_seeds) if folder.read(seed) is None
-    ]
-  clock = _Clock(len(cells), sum(map(bool, missing_seeds.values())))
-  done = {}
-  for setting, method in cells:
-    folder = folders[setting, method]
-    missing = missing_seeds[setting, method]
-    chosen = {seed: configs[setting, method, seed] for seed in range(num_seeds)}
-    if missing:
-      name = f"{method} on {setting}"
-      with progress.phase(f"{clock.describe()}  {name}"):
-        _run_cell(folder, chosen, missing, name, mapped)
-    done[setting, method] = folder.result(setting, method, chosen)
-    clock.advance(timed=bool(missing))
-    if missing:
-      progress.message(
-        f"{clock.describe()}  {_describe(done[setting, method])}"
-      )
-  return [done[setting, method] for setting in settings for method in methods]
 
-
-def _run_cell(
-  folder: "_Folder",
-  configs: Mapping[int, fdl.Buildable],
-  missing: Sequence[int],
-  name: str,
-  mapped: bool | None,
-) -> None:
-  """Trains the missing seeds of a cell and writes what they reached."""
-  experiments: dict[int, Any] = {
-    seed: fdl.build(configs[seed]) for seed in missing
-  }
-  first = experiments[missing[0]]
-  first.data.prepare()
-  data = first.data.arrays("train")
-  if mapped is None:
-    mapped = should_map(first, data)
-  folder.start(
-    configs[missing[0]],
-    {
-      "parameters": count_parameters(first, data),
-      "flops": count_flops(first, data),
-      "mapped": mapped,
-    },
-  )
-  try:
-    for result in train_seeds(experiments, mapped=mapped):
-      folder.write(result)
-  except FloatingPointError as error:
-    raise FloatingPointError(f"{name}, {error}") from error
-
-
-class _Folder:
-  """The files of a cell."""
-
-  def __init__(self, path: pathlib.Path):
-    self._path = path
+  def __init__(
+    self, workdir: str | os.PathLike[str], setting: str, method: str
+  ):
+    self.setting, self.method = setting, method
+    self._path = pathlib.Path(workdir) / "cells" / setting / method
 
   def check(self, config: fdl.Buildable) -> None:
-    """Refuses a folder that holds another configuration."""
+    """Refuses a folder that holds another configuration.
+
+    Raises:
+      ConfigError: it does; the message names what differs.
+    """
     path = self._path / "config.json"
     if not path.exists():
       return
     saved = config_lib.load(path.read_text(encoding="utf-8"))
-    changes = config_lib.difference(saved, config, ignore=_SEED_PATHS)
+    changes = config_lib.difference(saved, config, ignore=SEED_PATHS)
     if changes:
       raise config_lib.ConfigError(
         f"{self._path} was made with other settings ({'; '.join(changes)}); "
@@ -217,67 +138,51 @@ class _Folder:
     _write(self._path / "facts.json", json.dumps(facts))
     _write(self._path / "config.json", config_lib.dump(config))
 
-  def read(self, seed: int) -> SeedResult | None:
-    """Returns what a seed reached, None if it is still to be trained."""
-    path = self._path / f"seed-{seed}.json"
-    if not path.exists():
-      return None
-    return SeedResult(**json.loads(path.read_text(encoding="utf-8")))
+  def done(self) -> list[int]:
+    """Returns the seeds that are done, in order."""
+    paths = self._path.glob("seed-*.json")
+    return sorted(int(path.stem.removeprefix("seed-")) for path in paths)
 
   def write(self, result: SeedResult) -> None:
     """Keeps what a seed reached."""
     text = json.dumps(dataclasses.asdict(result))
     _write(self._path / f"seed-{result.seed}.json", text)
 
-  def result(
-    self, setting: str, method: str, seeds: Mapping[int, Any]
-  ) -> CellResult:
-    """Returns the whole cell, all of whose seeds are done."""
-    text = (self._path / "facts.json").read_text(encoding="utf-8")
-    return CellResult(
-      setting=setting,
-      method=method,
-      seeds=tuple(self.read(seed) for seed in seeds),
-      **json.loads(text),
-    )
+  def read(self) -> CellResult | None:
+    """Returns the cell with all seeds that are done; None without any.
+
+    Raises:
+      ConfigError: a file of another version of this program.
+    """
+    if not (seeds := self.done()):
+      return None
+    try:
+      return CellResult(
+        setting=self.setting,
+        method=self.method,
+        seeds=tuple(SeedResult(**self._load(f"seed-{k}.json")) for k in seeds),
+        **self._load("facts.json"),
+      )
+    except TypeError as error:
+      raise config_lib.ConfigError(
+        f"{self._path} was written by another version of mmjax ({error}); "
+        "choose another --workdir"
+      ) from error
+
+  def _load(self, name: str) -> dict[str, Any]:
+    return json.loads((self._path / name).read_text(encoding="utf-8"))
 
 
-class _Clock:
-  """Counts cells and estimates the time that is left."""
-
-  def __init__(self, num_cells: int, num_missing: int):
-    self._num_cells, self._done = num_cells, 0
-    self._num_missing, self._timed, self._seconds = num_missing, 0, 0.0
-    self._begin = time.monotonic()
-
-  def advance(self, *, timed: bool) -> None:
-    """Notes that a cell is done; one that was kept tells nothing of time."""
-    now = time.monotonic()
-    self._done += 1
-    if timed:
-      self._timed += 1
-      self._seconds += now - self._begin
-    self._begin = now
-
-  def describe(self) -> str:
-    """Returns `cell 3/40  2:10 left`."""
-    text = f"cell {min(self._done + 1, self._num_cells)}/{self._num_cells}"
-    if self._done == self._num_cells:
-      text = f"cells {self._done}/{self._num_cells}"
-    if not self._timed:
-      return text
-    rest = self._num_missing - self._timed
-    left = round(self._seconds / self._timed * rest)
-    return f"{text}  {left // 60}:{left % 60:02d} left"
-
-
-def _describe(cell: CellResult) -> str:
-  scores = [100 * result.accuracy for result in cell.seeds]
-  seconds = sum(result.seconds for result in cell.seeds)
-  return (
-    f"{cell.method} on {cell.setting}: {sum(scores) / len(scores):.1f} % over "
-    f"{len(scores)} seeds in {seconds:.1f} s"
-  )
+def load_cells(
+  comparison: Comparison, workdir: str | os.PathLike[str]
+) -> list[CellResult]:
+  """Reads all cells that have a seed done, method by method in a setting."""
+  found = [
+    CellFolder(workdir, setting, method).read()
+    for setting in comparison.settings
+    for method in comparison.methods
+  ]
+  return [cell for cell in found if cell is not None]
 
 
 def _write(path: pathlib.Path, text: str) -> None:

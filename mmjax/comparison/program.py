@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmjax.analysis import flops
 from mmjax.array_types import Array, Batch
 from mmjax.experiment import Experiment
 from mmjax.training.state import TrainState, create_state
@@ -110,27 +111,22 @@ def count_parameters(experiment: Experiment, data: Batch) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(_shapes(experiment, data)))
 
 
-def count_flops(experiment: Experiment, data: Batch) -> float:
+def count_flops(experiment: Experiment, data: Batch) -> int:
   """Returns floating-point operations of the forward pass of one example.
 
-  They are those of the compiled program, as XLA counts them.
+  See `mmjax.analysis.flops`; nothing is computed.
 
   Args:
     experiment: the experiment.
-    data: rows of its data; as many are run as a training batch has.
+    data: rows of its data.
   """
-  size = min(experiment.training.batch_size, len(data["label"]))
-  batch = {
-    name: jax.ShapeDtypeStruct((size, *value.shape[1:]), value.dtype)
-    for name, value in data.items()
-  }
-  run = jax.jit(
-    lambda params, batch: experiment.model.apply(
-      {"params": params}, batch, train=False
-    )["logits"]
-  )
-  compiled = run.lower(_shapes(experiment, data), batch).compile()
-  return float(compiled.cost_analysis()["flops"]) / size
+
+  def run(params: Any, batch: Batch) -> Array:
+    variables = {"params": params}
+    return experiment.model.apply(variables, batch, train=False)["logits"]
+
+  one = {name: value[:1] for name, value in data.items()}
+  return flops.count_flops(run, _shapes(experiment, data), one)
 
 
 def without_modality(data: Batch, modality: str) -> Batch:
@@ -155,12 +151,9 @@ def _is_slow_when_mapped(equation: Any) -> bool:
   return len(batch_axes) > 1  # examples and heads
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _equations(program: Any) -> Iterator[Any]:
   """Yields all equations, those of inner programs included."""
-  for equation in jaxpr.eqns:
+  for equation in program.eqns:
     yield equation
-    for value in equation.params.values():
-      for inner in value if isinstance(value, tuple | list) else (value,):
-        inner = getattr(inner, "jaxpr", inner)
-        if hasattr(inner, "eqns"):
-          yield from _equations(inner)
+    for inner in flops.inner_programs(equation):
+      yield from _equations(inner)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import mmjax
 from mmjax.array_types import Batch
 from mmjax.comparison.program import (
   Program,
@@ -39,6 +40,9 @@ class SeedResult:
     best_step: the step which was chosen.
     seconds: training, compilation and evaluation included; seeds that were
       trained at once share their time equally.
+    right: for each row of the test split "1" or "0", answered rightly or not.
+    mapped: whether the seeds of one call were trained at once.
+    origin: versions and device that made it.
   """
 
   seed: int
@@ -47,6 +51,9 @@ class SeedResult:
   validation_accuracy: float
   best_step: int
   seconds: float
+  right: str
+  mapped: bool
+  origin: str
 
 
 def train_seeds(
@@ -65,13 +72,22 @@ def train_seeds(
     One result a seed, in order, as soon as it is there.
 
   Raises:
-    ValueError: a batch larger than the training split.
+    ValueError: a batch larger than the training split, or data whose rows are
+      shared by examples.
     FloatingPointError: a loss or gradient that is not finite.
   """
   first = next(iter(experiments.values()))
+  data = first.data.arrays("train")
   if mapped is None:
-    mapped = should_map(first, first.data.arrays("train"))
+    mapped = should_map(first, data)
   mapped = mapped and len(experiments) > 1
+  shared = [m for m in first.model.encoders if f"{m}_index" in data]
+  if shared:
+    raise ValueError(
+      f"examples share rows of {', '.join(sorted(shared))}; a comparison draws "
+      "its batches row by row, so give each example its own row in "
+      "data.arrays(split)"
+    )
   program = compile_program(first, mapped=mapped)
   seeds = list(experiments)
   groups = [seeds] if mapped else [[seed] for seed in seeds]
@@ -118,27 +134,31 @@ def _train_group(
     done = step + 1
     if done % training.eval_every == 0 or done == training.num_steps:
       _check_finite(state, seeds)
-      accuracy = _accuracy(program, state.params, validation, mapped)
+      right = _score(program, state.params, validation, mapped)
+      accuracy = right.mean(axis=-1)
       better = accuracy > best_accuracy
       best = _choose(better, state.params, best, mapped)
       best_accuracy = np.where(better, accuracy, best_accuracy)
       best_step = np.where(better, done, best_step)
   test = load("test")
   modalities = sorted(first.model.encoders)
-  scores = _accuracy(program, best, test, mapped)
+  right = _score(program, best, test, mapped)
   without = {
-    m: _accuracy(program, best, without_modality(test, m), mapped)
+    m: _score(program, best, without_modality(test, m), mapped).mean(axis=-1)
     for m in (modalities if len(modalities) > 1 else ())
   }
   seconds = (time.perf_counter() - begin) / len(seeds)
   return [
     SeedResult(
       seed=seed,
-      accuracy=float(scores[place]),
+      accuracy=float(right[place].mean()),
       accuracy_without={m: float(without[m][place]) for m in without},
       validation_accuracy=float(best_accuracy[place]),
       best_step=int(best_step[place]),
       seconds=seconds,
+      right="".join("01"[answer] for answer in right[place].astype(int)),
+      mapped=mapped,
+      origin=_describe_origin(),
     )
     for place, seed in enumerate(seeds)
   ]
@@ -169,10 +189,10 @@ def _join(parts: Sequence[Any], mapped: bool) -> Any:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
 
-def _accuracy(
+def _score(
   program: Program, params: Any, data: Batch, mapped: bool
 ) -> np.ndarray:
-  """Returns the share of rows answered rightly, [seeds]."""
+  """Says which rows are answered rightly, bool [seeds, n]."""
   axis = 1 if mapped else 0
   num_rows = data["label"].shape[axis]
   pieces = []
@@ -181,7 +201,12 @@ def _accuracy(
     where = (slice(None), rows) if mapped else (rows,)
     piece = {name: value[where] for name, value in data.items()}
     pieces.append(np.asarray(program.score(params, piece)))
-  return np.atleast_1d(np.concatenate(pieces, axis=-1).mean(axis=-1))
+  return np.atleast_2d(np.concatenate(pieces, axis=-1))
+
+
+def _describe_origin() -> str:
+  device = jax.devices()[0].device_kind
+  return f"mmjax {mmjax.__version__}, jax {jax.__version__}, {device}"
 
 
 def _choose(better: np.ndarray, new: Any, old: Any, mapped: bool) -> Any:

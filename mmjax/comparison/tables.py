@@ -18,85 +18,47 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.comparison.cells import CellResult, Comparison
-from mmjax.report.intervals import Interval, holm, paired_t_test, student_t
-
-LEVEL = 0.05
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """A cell, summed up over its seeds.
-
-  Attributes:
-    cell: the cell.
-    accuracy: mean and interval, between 0 and 1.
-    without: the same with a modality missing at test time, by its name.
-    p_value: of the difference from the baseline, corrected; None for the
-      baseline itself, NaN where there are too few seeds.
-    published: what others report, between 0 and 1, or None.
-    seconds: of one seed, the mean.
-  """
-
-  cell: CellResult
-  accuracy: Interval
-  without: Mapping[str, Interval]
-  p_value: float | None
-  published: float | None
-  seconds: float
-
-  @property
-  def differs(self) -> bool:
-    """Whether the method differs from the baseline beyond chance."""
-    return self.p_value is not None and self.p_value < LEVEL
+from mmjax.comparison.summary import (
+  LEVEL,
+  Entry,
+  Gain,
+  find_gains,
+  summarize,
+)
+from mmjax.report.intervals import Interval
 
 
-def summarize(
-  comparison: Comparison, cells: Sequence[CellResult]
-) -> list[Entry]:
-  """Sums up every cell and tests it against the baseline of its setting.
-
-  Where the baseline itself was not run there is nothing to test against, and
-  all p-values are NaN.
-  """
-  entries = []
-  for setting in dict.fromkeys(cell.setting for cell in cells):
-    here = [cell for cell in cells if cell.setting == setting]
-    base = [cell for cell in here if cell.method == comparison.baseline]
-    others = [cell for cell in here if cell.method != comparison.baseline]
-    p_values = [
-      paired_t_test(_scores(cell), _scores(base[0])) if base else math.nan
-      for cell in others
-    ]
-    by_method = dict(
-      zip((cell.method for cell in others), holm(p_values), strict=True)
-    )
-    entries += [
-      _sum_up(comparison, cell, by_method.get(cell.method)) for cell in here
-    ]
-  return entries
-
-
-def make_markdown(comparison: Comparison, entries: Sequence[Entry]) -> str:
+def make_markdown(
+  comparison: Comparison, entries: Sequence[Entry], gains: Sequence[Gain] = ()
+) -> str:
   """Makes the table of all methods by settings, and that of missing parts.
+
+  Cells that were not run are empty.
+
+  Args:
+    comparison: what was compared.
+    entries: see `summarize`, at least one.
+    gains: see `find_gains`.
 
   Returns:
     Markdown; what is published stands in brackets.
   """
   settings = list(dict.fromkeys(entry.cell.setting for entry in entries))
-  methods = list(dict.fromkeys(entry.cell.method for entry in entries))
+  present = {entry.cell.method for entry in entries}
+  methods = [method for method in comparison.methods if method in present]
   found = {(e.cell.setting, e.cell.method): e for e in entries}
   head = ["method", *settings, "parameters", "FLOPs", "seconds"]
   lines = _row(head) + _row(["---"] * len(head))
   for method in methods:
-    row = [found[setting, method] for setting in settings]
-    cells = [row[0].cell.parameters, row[0].cell.flops]
-    seconds = statistics.fmean(entry.seconds for entry in row)
+    row = [found.get((setting, method)) for setting in settings]
+    done = [entry for entry in row if entry is not None]
+    seconds = statistics.fmean(entry.seconds for entry in done)
     lines += _row(
       [
         f"{method} (baseline)" if method == comparison.baseline else method,
-        *(_show(entry) for entry in row),
-        f"{cells[0]:,}",
-        f"{cells[1]:,.0f}",
+        *("" if entry is None else _show(entry) for entry in row),
+        f"{done[0].cell.parameters:,}",
+        f"{done[0].cell.flops:,}",
         f"{seconds:.1f}",
       ]
     )
@@ -104,16 +66,19 @@ def make_markdown(comparison: Comparison, entries: Sequence[Entry]) -> str:
     known = [comparison.ceilings.get(setting) for setting in settings]
     shown = ["" if c is None else f"{100 * c:.1f}" for c in known]
     lines += _row(["ceiling", *shown, "", "", ""])
+  numbers = sorted({len(entry.cell.seeds) for entry in entries})
+  seeds = " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
   text = "".join(lines)
   text += (
     "\nAccuracy on the test split in percent, mean ± 95 % interval over "
-    f"{len(entries[0].cell.seeds)} seeds. FLOPs are those of the forward pass "
-    "of one example, seconds those of training one seed. * differs from the "
-    f"baseline, paired t-test, p < {LEVEL} after Holm's correction."
+    f"{seeds} seeds. FLOPs are those of the forward pass of one example, "
+    "seconds those of training one seed. * differs from the baseline, paired "
+    f"t-test over the seeds, p < {LEVEL} after Holm's correction."
   )
   if comparison.published:
     text += f" In brackets: published, {comparison.source}."
-  return text + "\n" + _missing_table(settings, methods, found)
+  text += "\n" + "".join(f"\n- {_tell(gain)}\n" for gain in gains)
+  return text + _missing_table(settings, methods, found)
 
 
 def make_csv(cells: Sequence[CellResult]) -> str:
@@ -126,7 +91,7 @@ def make_csv(cells: Sequence[CellResult]) -> str:
   fields = ["setting", "method", "seed", "accuracy"]
   fields += [f"accuracy_without_{name}" for name in names]
   fields += ["validation_accuracy", "best_step", "seconds", "parameters"]
-  writer.writerow([*fields, "flops", "mapped"])
+  writer.writerow([*fields, "flops", "mapped", "origin"])
   for cell in cells:
     for seed in cell.seeds:
       writer.writerow(
@@ -141,13 +106,16 @@ def make_csv(cells: Sequence[CellResult]) -> str:
           round(seed.seconds, 3),
           cell.parameters,
           cell.flops,
-          cell.mapped,
+          seed.mapped,
+          seed.origin,
         ]
       )
   return buffer.getvalue()
 
 
-def make_json(comparison: Comparison, entries: Sequence[Entry]) -> str:
+def make_json(
+  comparison: Comparison, entries: Sequence[Entry], gains: Sequence[Gain] = ()
+) -> str:
   """Makes one object of all that the other two tables say."""
   rows = [
     {
@@ -161,10 +129,17 @@ def make_json(comparison: Comparison, entries: Sequence[Entry]) -> str:
     }
     for entry in entries
   ]
+  for row in rows:
+    for seed in row["seeds"]:
+      del seed["right"]  # a thousand digits; the cell's files have them
   value = {
     "comparison": comparison.name,
     "baseline": comparison.baseline,
     "cells": rows,
+    "gains": [
+      {**dataclasses.asdict(gain), "difference": _interval(gain.difference)}
+      for gain in gains
+    ],
   }
   return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
@@ -176,10 +151,11 @@ def write_tables(
 ) -> list[pathlib.Path]:
   """Writes `table.md`, `table.csv` and `table.json`; returns their paths."""
   entries = summarize(comparison, cells)
+  gains = find_gains(comparison, cells)
   texts = {
-    "table.md": make_markdown(comparison, entries),
+    "table.md": make_markdown(comparison, entries, gains),
     "table.csv": make_csv(cells),
-    "table.json": make_json(comparison, entries),
+    "table.json": make_json(comparison, entries, gains),
   }
   paths = []
   for name, text in texts.items():
@@ -187,28 +163,6 @@ def write_tables(
     path.write_text(text, encoding="utf-8")
     paths.append(path)
   return paths
-
-
-def _sum_up(
-  comparison: Comparison, cell: CellResult, p_value: float | None
-) -> Entry:
-  names = cell.seeds[0].accuracy_without
-  published = comparison.published.get(cell.method, {})
-  return Entry(
-    cell=cell,
-    accuracy=student_t(_scores(cell)),
-    without={
-      name: student_t([seed.accuracy_without[name] for seed in cell.seeds])
-      for name in names
-    },
-    p_value=p_value,
-    published=published.get(cell.setting),
-    seconds=statistics.fmean(seed.seconds for seed in cell.seeds),
-  )
-
-
-def _scores(cell: CellResult) -> list[float]:
-  return [seed.accuracy for seed in cell.seeds]
 
 
 def _missing_table(
@@ -225,7 +179,10 @@ def _missing_table(
   lines = _row(head) + _row(["---"] * len(head))
   for method in methods:
     cells = [
-      found[setting, method].without.get(name) for setting, name in columns
+      found[setting, method].without.get(name)
+      if (setting, method) in found
+      else None
+      for setting, name in columns
     ]
     if any(cells):
       shown = ["" if cell is None else _percent(cell) for cell in cells]
@@ -238,6 +195,17 @@ def _show(entry: Entry) -> str:
   if entry.published is not None:
     text += f" ({100 * entry.published:.0f})"
   return text
+
+
+def _tell(gain: Gain) -> str:
+  """Says in one sentence what several modalities gain."""
+  low, high = 100 * gain.difference.low, 100 * gain.difference.high
+  return (
+    f"{gain.setting}: of the methods chosen on the validation split, "
+    f"{gain.fused} is {100 * gain.difference.estimate:+.1f} points from "
+    f"{gain.single} on the test split (95 % interval over seeds and test rows: "
+    f"{low:+.1f} to {high:+.1f})."
+  )
 
 
 def _percent(interval: Interval) -> str:

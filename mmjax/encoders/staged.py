@@ -5,6 +5,8 @@ finishes with tokens. On its own it is an encoder like every other;
 `mmjax.models.hybrid` stops between the stages and lets modalities meet there.
 """
 
+import abc
+
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
@@ -63,13 +65,14 @@ class StagedEncoder(nn.Module):
     """How often `run_stage` is to be called."""
     return 0
 
+  @abc.abstractmethod
   def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
     """Reads the input, up to the first stage."""
-    raise NotImplementedError
 
   def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
-    """Runs one stage, counted from 0."""
-    raise NotImplementedError
+    """Runs one stage, counted from 0; here there is none."""
+    del depth, train
+    return stage
 
   def finish(self, stage: Stage, *, train: bool) -> Tokens:
     """Makes the tokens, behind the last stage."""

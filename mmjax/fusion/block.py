@@ -6,7 +6,8 @@ the chunks that come out are normalized, concatenated and projected:
 
 .. math:: z_{co} = \sum_{r < R} \prod_m \tilde x_{mc}^\top d_{mc}^{(r, o)}
 
-But for norm and tanh, one chunk is MUTAN, and chunks of one number are MLB.
+But for norm and tanh, one chunk is MUTAN, and chunks of one number would be
+MLB; with the norm, these would be signs, and nothing before them would learn.
 
 Ben-younes et al. 2019, "BLOCK: Bilinear Superdiagonal Fusion for Visual
 Question Answering and Visual Relationship Detection",
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Tokens
 from mmjax.nn.bilinear import (
+  check_norm,
   check_sizes,
   l2_normalize,
   multiply_present,
@@ -73,7 +75,8 @@ class BlockFusion(nn.Module):
 
     Raises:
       ValueError: there is no modality, shapes do not belong together, a size
-        is not positive, or the chunks do not divide `joint_dim`.
+        is not positive, or the chunks do not divide `joint_dim` or are of one
+        number each.
     """
     check_modalities(tokens, "fusion 'block'")
     sizes = {
@@ -88,6 +91,7 @@ class BlockFusion(nn.Module):
         f" joint_dim {self.joint_dim} and {self.num_chunks} chunks"
       )
     size = self.joint_dim // self.num_chunks
+    check_norm("fusion 'block'", "joint_dim / num_chunks", size)
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     vectors, present = ModalityPooling(
       self.joint_dim, self.pooling, name="pooling", **dtypes

@@ -8,7 +8,8 @@ Feichtenhofer et al. 2016, "Convolutional Two-Stream Network Fusion for Video
 Action Recognition", https://arxiv.org/abs/1604.06573.
 
 Differs from the paper: any number of modalities of any widths, one-dimensional
-sequences too, no pooling over time; a token that is missing is zeros.
+sequences too, which may be resampled to one length; no pooling over time; a
+token that is missing is zeros.
 """
 
 import math
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Tokens
 from mmjax.nn.dropout import Dropout
+from mmjax.nn.resampling import resample_tokens
 from mmjax.nn.tokens import check_modalities, clear_masked
 
 
@@ -50,6 +52,8 @@ class ConvolutionalFusion(nn.Module):
     kernel_size: length of the filters, or their height and width on a grid;
       1 sees each token on its own.
     grid: (height, width) of the tokens, row by row; None is a sequence.
+    length: tokens that each modality is brought to first, see
+      `resample_tokens`; None needs them equally many.
     dropout_rate: dropout of the tokens that come out.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
@@ -58,6 +62,7 @@ class ConvolutionalFusion(nn.Module):
   width: int
   kernel_size: int = 3
   grid: tuple[int, int] | None = None
+  length: int | None = None
   dropout_rate: float = 0.0
   dtype: str = "float32"
   param_dtype: str = "float32"
@@ -67,17 +72,21 @@ class ConvolutionalFusion(nn.Module):
     """Fuses the modalities.
 
     Args:
-      tokens: [B, N, D_m] of each modality m, of any widths and one N.
+      tokens: [B, N, D_m] of each modality m, of any widths, and of one N
+        unless `length` is given.
       train: whether dropout is on.
 
     Returns:
-      Tokens [B, N, width]. Beyond the ends there are zeros.
+      Tokens [B, N, width], N = `length` if given. Beyond the ends there are
+      zeros.
 
     Raises:
       ValueError: there is no modality, shapes do not belong together, numbers
         of tokens differ, or they do not fill the grid.
     """
     check_modalities(tokens, "fusion 'convolutional'")
+    if self.length is not None:
+      tokens = {m: resample_tokens(tokens[m], self.length) for m in tokens}
     self._check_alignment(tokens)
     stacked = stack_tokens(tokens, self.dtype)
     batch, number, features = stacked.values.shape
@@ -100,7 +109,7 @@ class ConvolutionalFusion(nn.Module):
     if len(set(sizes.values())) > 1:
       raise ValueError(
         "fusion 'convolutional' needs aligned tokens, equally many of every"
-        f" modality, got {found}; resample them, or use a fusion that pools"
+        f" modality, got {found}; set length to resample them"
       )
     if self.grid is not None and {math.prod(self.grid)} != set(sizes.values()):
       raise ValueError(

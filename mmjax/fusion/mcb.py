@@ -22,7 +22,7 @@ import numpy as np
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.bilinear import (
-  check_sizes,
+  check_norm,
   count_sketch,
   l2_normalize,
   multiply_present,
@@ -109,10 +109,10 @@ class McbFusion(nn.Module):
 
     Raises:
       ValueError: there is no modality, shapes do not belong together, or
-        `sketch_dim` is not positive.
+        `sketch_dim` is less than two.
     """
     check_modalities(tokens, "fusion 'mcb'")
-    check_sizes("fusion 'mcb'", {"sketch_dim": self.sketch_dim})
+    check_norm("fusion 'mcb'", "sketch_dim", self.sketch_dim)
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     vectors, present = ModalityPooling(
       pooling=self.pooling, name="pooling", **dtypes

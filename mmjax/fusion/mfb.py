@@ -20,6 +20,7 @@ import flax.linen as nn
 
 from mmjax.array_types import Tokens
 from mmjax.nn.bilinear import (
+  check_norm,
   check_sizes,
   l2_normalize,
   multiply_present,
@@ -62,11 +63,12 @@ class MfbFusion(nn.Module):
       Tokens [B, 1, width].
 
     Raises:
-      ValueError: there is no modality, shapes do not belong together, or the
-        factor is not positive.
+      ValueError: there is no modality, shapes do not belong together, the
+        factor is not positive, or the width is one.
     """
     check_modalities(tokens, "fusion 'mfb'")
     check_sizes("fusion 'mfb'", {"factor": self.factor})
+    check_norm("fusion 'mfb'", "width", self.width)
     vectors, present = ModalityPooling(
       self.width * self.factor,
       self.pooling,

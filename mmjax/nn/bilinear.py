@@ -24,6 +24,20 @@ def check_sizes(owner: str, sizes: Mapping[str, int]) -> None:
       raise ValueError(f"{owner} needs {name} of at least 1, got {size}")
 
 
+def check_norm(owner: str, name: str, size: int) -> None:
+  """Raises ValueError if a norm of one would leave nothing but a sign.
+
+  A number over its own size is 1 or -1, whatever the number, and its gradient
+  is zero: no parameter that made it would learn.
+  """
+  if size < 2:
+    raise ValueError(
+      f"{owner} needs {name} of at least 2, got {size}: it brings that many"
+      " numbers to norm one, and of a single one the sign would be left and"
+      f" nothing would learn; make {name} larger"
+    )
+
+
 def append_one(vector: Array) -> Array:
   """Makes [B, D] the vector [B, D + 1] that ends in a one.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from mmjax.comparison.cells import Comparison
-from mmjax.comparison.tables import Entry
+from mmjax.comparison.summary import Entry
 from mmjax.report.figures import shorten
 from mmjax.report.theme import (
   LIGHT,
@@ -36,7 +36,8 @@ def plot_comparison(
     The figure.
   """
   settings = list(dict.fromkeys(entry.cell.setting for entry in entries))
-  methods = list(dict.fromkeys(entry.cell.method for entry in entries))
+  present = {entry.cell.method for entry in entries}
+  methods = [method for method in comparison.methods if method in present]
   with style():
     figure = new_figure(
       1.6 + 2.0 * len(settings), 0.9 + 0.26 * max(len(methods), 2)
@@ -44,7 +45,8 @@ def plot_comparison(
     panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
     for axes, setting in zip(panels, settings, strict=True):
       here = [entry for entry in entries if entry.cell.setting == setting]
-      for row, entry in enumerate(here):
+      for entry in here:
+        row = methods.index(entry.cell.method)
         color = theme.accent if entry.differs else theme.muted
         seeds = [100 * seed.accuracy for seed in entry.cell.seeds]
         axes.plot(seeds, [row] * len(seeds), "o", color=color, ms=2, alpha=0.4)

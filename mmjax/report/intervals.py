@@ -56,7 +56,7 @@ def wilson(
   >>> round(interval.low, 3), round(interval.high, 3)
   (0.596, 0.982)
   """
-  _check_confidence(confidence)
+  check_confidence(confidence)
   if not 0 <= num_correct <= num_examples:
     raise ValueError(
       f"num_correct must be between 0 and num_examples, got {num_correct} of "
@@ -107,7 +107,7 @@ def cluster_bootstrap(
   Source: Field and Welsh 2007, "Bootstrapping clustered data",
   https://doi.org/10.1111/j.1467-9868.2007.00593.x.
   """
-  _check_confidence(confidence)
+  check_confidence(confidence)
   values, clusters = np.asarray(values, np.float64), np.asarray(clusters)
   if values.ndim != 1 or values.shape != clusters.shape:
     raise ValueError(
@@ -232,7 +232,7 @@ def student_t(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
   >>> round(interval.low, 3), round(interval.high, 3)
   (-0.484, 4.484)
   """
-  _check_confidence(confidence)
+  check_confidence(confidence)
   n = len(values)
   if not n:
     raise ValueError("student_t needs at least one value, got none")
@@ -243,64 +243,8 @@ def student_t(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
   return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_t_test(values: Sequence[float], others: Sequence[float]) -> float:
-  """How likely two equally good methods differ as much as these or more.
-
-  The two-sided test on the differences of the same seeds: t = mean sqrt(n) / s
-  with n - 1 degrees of freedom.
-
-  Args:
-    values: one score a seed.
-    others: those of the other method, seed by seed.
-
-  Returns:
-    The probability p; NaN with fewer than two seeds, 1 where all differences
-    are zero, and 0 where all are equal and not zero.
-
-  Raises:
-    ValueError: lengths differ.
-
-  Source: Student 1908, https://doi.org/10.2307/2331554.
-
-  >>> round(paired_t_test([3.0, 4.0, 6.0], [2.0, 2.0, 3.0]), 4)
-  0.0742
-  """
-  differences = [a - b for a, b in zip(values, others, strict=True)]
-  n = len(differences)
-  if n < 2:
-    return math.nan
-  mean, spread = statistics.fmean(differences), statistics.stdev(differences)
-  if spread == 0:
-    return 1.0 if mean == 0 else 0.0
-  t = abs(mean) * n**0.5 / spread
-  return max(1 - _t_coverage(math.atan(t / math.sqrt(n - 1)), n - 1), 0.0)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-  """Raises p-values of several tests so that the chance of any error holds.
-
-  Source: Holm 1979, "A simple sequentially rejective multiple test
-  procedure", https://www.jstor.org/stable/4615733.
-
-  Args:
-    p_values: one for each test; NaN stays NaN and does not count.
-
-  Returns:
-    The adjusted values, in the same order.
-
-  >>> holm([0.01, 0.04, 0.03])
-  [0.03, 0.06, 0.06]
-  """
-  known = [i for i, p in enumerate(p_values) if not math.isnan(p)]
-  adjusted, highest = list(p_values), 0.0
-  for rank, i in enumerate(sorted(known, key=lambda i: p_values[i])):
-    highest = max(highest, min((len(known) - rank) * p_values[i], 1.0))
-    adjusted[i] = highest
-  return adjusted
-
-
-def _t_coverage(angle: float, degrees: int) -> float:
-  """P(|T| < sqrt(degrees) tan(angle)) of Student's T, by finite sums.
+def t_coverage(angle: float, degrees: int) -> float:
+  """P(-t < T < t), t = sqrt(degrees) tan(angle), of Student's T, as a sum.
 
   Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
   """
@@ -320,12 +264,13 @@ def _t_quantile(confidence: float, degrees: int) -> float:
   low, high = 0.0, math.pi / 2
   for _ in range(80):
     middle = (low + high) / 2
-    below = _t_coverage(middle, degrees) < confidence
+    below = t_coverage(middle, degrees) < confidence
     low, high = (middle, high) if below else (low, middle)
   return math.sqrt(degrees) * math.tan((low + high) / 2)
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+  """Raises ValueError for a confidence outside (0, 1)."""
   if not 0 < confidence < 1:
     raise ValueError(
       f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual"

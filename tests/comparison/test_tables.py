@@ -1,6 +1,7 @@
 """Tables of comparisons, from cells whose numbers are chosen."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -9,17 +10,18 @@ from scipy import stats
 
 from mmjax.comparison.cells import CellResult, Comparison
 from mmjax.comparison.seeds import SeedResult
+from mmjax.comparison.summary import find_gains, summarize
 from mmjax.comparison.tables import (
   make_csv,
   make_json,
   make_markdown,
-  summarize,
   write_tables,
 )
 from mmjax.report.comparison import plot_comparison, write_plot
 
 
-def make_cell(setting, method, scores, without=None):
+def make_cell(setting, method, scores, without=None, first=0):
+  """Seeds `first`, `first` + 1, ... of these scores, on 100 test rows."""
   seeds = [
     SeedResult(
       seed=seed,
@@ -28,10 +30,13 @@ def make_cell(setting, method, scores, without=None):
       validation_accuracy=score,
       best_step=10 + seed,
       seconds=2.0 + seed,
+      right=("1" * round(100 * score)).ljust(100, "0"),
+      mapped=True,
+      origin="somewhere",
     )
-    for seed, score in enumerate(scores)
+    for seed, score in enumerate(scores, start=first)
   ]
-  return CellResult(setting, method, 1234, 5678.0, True, tuple(seeds))
+  return CellResult(setting, method, 1234, 5678, tuple(seeds))
 
 
 COMPARISON = Comparison(
@@ -40,6 +45,7 @@ COMPARISON = Comparison(
   methods={"plain": None, "better": None, "same": None},
   settings=("easy", "hard"),
   baseline="plain",
+  single=("plain", "same"),
   ceilings={"hard": 0.75},
   published={"better": {"easy": 0.9}},
   source="somebody",
@@ -96,9 +102,62 @@ def test_markdown():
   assert lines[3].endswith("| 1,234 | 5,678 | 3.0 |")
   assert lines[5] == "| ceiling |  | 75.0 |  |  |  |"
   assert "published, somebody" in text
+  assert "over 3 seeds" in text
   missing = text.partition("missing at test time")[2]
   assert "| better | 40.0 ± 24.8 | 20.0 ± 0.0 |" in missing
   assert "plain" not in missing
+
+
+def test_cells_that_were_not_run_are_empty():
+  cells = [CELLS[1], make_cell("hard", "plain", [0.6, 0.7])]
+  text = make_markdown(COMPARISON, summarize(COMPARISON, cells))
+  lines = text.splitlines()
+  # In the order of the comparison, not of the cells.
+  assert lines[2].startswith("| plain (baseline) |  | 65.0 ± 63.5 | 1,234")
+  assert lines[3].startswith("| better | 82.0 ± 6.6 (90) |  | 1,234")
+  assert "over 2 to 3 seeds" in text
+  assert "| better | 40.0 ± 24.8 |  |" in text
+
+
+def test_only_common_seeds_are_paired():
+  """Seeds 1 and 2 of one, 0 to 2 of the other."""
+  base = make_cell("easy", "plain", [0.50, 0.52, 0.54])
+  other = make_cell("easy", "better", [0.60, 0.68], first=1)
+  entry = find(summarize(COMPARISON, [base, other]), "easy", "better")
+  p = stats.ttest_rel([0.60, 0.68], [0.52, 0.54]).pvalue
+  assert entry.p_value == pytest.approx(p)
+
+
+def test_the_gain_over_one_modality():
+  (easy, hard) = find_gains(COMPARISON, CELLS)
+  # The single method with the better validation: plain 52, same 52, the first.
+  assert (easy.fused, easy.single) == ("better", "plain")
+  assert easy.difference.estimate == pytest.approx(0.30)
+  assert 0.2 < easy.difference.low < 0.3 < easy.difference.high < 0.4
+  assert hard.difference.estimate == pytest.approx(0.0067, abs=1e-4)
+  assert hard.difference.low < 0 < hard.difference.high
+  text = make_markdown(COMPARISON, summarize(COMPARISON, CELLS), [easy])
+  assert "better is +30.0 points from plain on the test split" in text
+  data = json.loads(make_json(COMPARISON, [], [easy]))
+  assert data["gains"][0]["difference"]["mean"] == pytest.approx(0.30)
+  assert find_gains(COMPARISON, CELLS[:1]) == []
+
+
+def test_the_gain_chooses_on_validation():
+  """The better one on the test split has the worse validation."""
+  lucky = make_cell("easy", "better", [0.9, 0.9])
+  seeds = [
+    dataclasses.replace(seed, validation_accuracy=0.1) for seed in lucky.seeds
+  ]
+  comparison = dataclasses.replace(COMPARISON, single=("plain",))
+  cells = [
+    make_cell("easy", "plain", [0.5, 0.5]),
+    dataclasses.replace(lucky, seeds=tuple(seeds)),
+    make_cell("easy", "same", [0.6, 0.6]),
+  ]
+  (gain,) = find_gains(comparison, cells)
+  assert gain.fused == "same"
+  assert gain.difference.estimate == pytest.approx(0.1)
 
 
 def test_one_seed_has_no_interval():
@@ -106,7 +165,10 @@ def test_one_seed_has_no_interval():
   entries = summarize(COMPARISON, cells)
   text = make_markdown(COMPARISON, entries)
   assert "| 60.0 |" in text
-  json.loads(make_json(COMPARISON, entries))
+  assert (
+    "right"
+    not in json.loads(make_json(COMPARISON, entries))["cells"][0]["seeds"][0]
+  )
 
 
 def test_csv_has_a_line_a_seed():
@@ -132,6 +194,8 @@ def test_everything_is_written(tmp_path):
   assert [axes.get_title("left") for axes in panels] == ["easy", "hard"]
 
 
-def test_a_baseline_that_is_no_method():
-  with pytest.raises(ValueError, match="baseline 'none' is none of"):
+def test_a_baseline_or_single_one_that_is_no_method():
+  with pytest.raises(ValueError, match="'none', named as baseline or single"):
     Comparison("toy", "", {"plain": None}, ("easy",), "none")
+  with pytest.raises(ValueError, match="'blind', named as baseline or single"):
+    Comparison("toy", "", {"plain": None}, ("easy",), "plain", ("blind",))

@@ -18,13 +18,6 @@ NAMES = "abcde"
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
-def test_the_published_mosi_setting():
-  widths = {"audio": 16, "text": 128, "video": 64}
-  expected = 3 * (17 + 129 + 65) + 3 + 1
-  assert expected == 637
-  assert count_parameters(LowRankFusion(1, rank=3), widths) == expected
-
-
 def test_rank_is_checked():
   with pytest.raises(ValueError, match="'low_rank' needs rank of at least 1"):
     count_parameters(LowRankFusion(1, rank=0), WIDTHS)

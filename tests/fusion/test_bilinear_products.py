@@ -143,10 +143,16 @@ def test_the_sum_over_the_rank_starts_as_one_product():
   [
     (MLB.clone(joint_dim=0), "'mlb' needs joint_dim of at least 1, got 0"),
     (MFB.clone(factor=0), "'mfb' needs factor"),
+    (MFB.clone(width=1), "'mfb' needs width of at least 2, got 1: .*sign"),
+    (MCB.clone(sketch_dim=1), "'mcb' needs sketch_dim of at least 2, got 1"),
     (MCB.clone(sketch_dim=0), "'mcb' needs sketch_dim"),
     (MUTAN.clone(rank=0), "'mutan' needs rank"),
     (BLOCK.clone(num_chunks=0), "'block' needs num_chunks"),
     (BLOCK.clone(num_chunks=4), "joint_dim 6 and 4 chunks"),
+    (
+      BLOCK.clone(num_chunks=6),
+      "'block' needs joint_dim / num_chunks of at least 2, got 1: .*larger",
+    ),
     (MLB.clone(pooling="sum"), "pooling is 'sum'"),
   ],
 )

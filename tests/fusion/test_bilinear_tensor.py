@@ -14,13 +14,6 @@ WIDTHS = {"text": 3, "audio": 2, "image": 5}
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
-def test_the_published_mosi_setting():
-  widths = {"audio": 32, "text": 128, "video": 32}
-  expected = 33 * 129 * 33 * 64 + 64
-  assert expected == 8_990_848
-  assert count_parameters(TensorFusion(64), widths) == expected
-
-
 def test_two_numbers_by_hand():
   """(2, 1) x (3, 1) = 6, 2, 3, 1, weighed by 1, 10, 100, 1000."""
   kernel = np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)

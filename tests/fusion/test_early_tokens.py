@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases_early import CASES
-from fusion_contract import Case, Fixture, make_tokens
+from fusion_contract import ALIGNED_SIZE, Case, Fixture, make_tokens
 
 from mmjax.array_types import Tokens
 from mmjax.fusion.adaptation_gate import AdaptationGate, compute_scale
@@ -197,10 +197,10 @@ def test_convolution_of_sequences_equals_a_loop(number, fast_compilation):
   masks = [np.asarray(tokens[m].mask) for m in tokens]
   np.testing.assert_array_equal(out.mask, np.any(masks, axis=0))
   for b in range(4):
-    for n in range(5):
+    for n in range(ALIGNED_SIZE):
       expected = params["bias"]
       for tap in (-1, 0, 1):
-        if 0 <= n + tap < 5:
+        if 0 <= n + tap < ALIGNED_SIZE:
           x = _stacked(tokens, b, n + tap)
           expected = expected + x @ params["kernel"][tap + 1]
       np.testing.assert_allclose(out.values[b, n], expected, atol=1e-5)

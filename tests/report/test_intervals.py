@@ -10,8 +10,6 @@ from mmjax.report.intervals import (
   accuracy_by_group,
   accuracy_interval,
   cluster_bootstrap,
-  holm,
-  paired_t_test,
   student_t,
   wilson,
 )
@@ -155,28 +153,3 @@ def test_student_t_of_one_run_has_no_ends_and_of_none_is_refused():
   assert (interval.low, interval.high) == (-math.inf, math.inf)
   with pytest.raises(ValueError, match="at least one"):
     student_t([])
-
-
-@pytest.mark.parametrize("number", [2, 3, 4, 5, 8, 11])
-def test_paired_t_test_equals_scipy(number):
-  rng = np.random.default_rng(number)
-  values = rng.normal(0.3, 1.0, number)
-  others = rng.normal(0.0, 1.0, number)
-  p = stats.ttest_rel(values, others).pvalue
-  assert paired_t_test(values.tolist(), others.tolist()) == pytest.approx(p)
-
-
-def test_paired_t_test_without_spread():
-  assert paired_t_test([1.0, 2.0], [1.0, 2.0]) == 1.0
-  assert paired_t_test([2.0, 3.0], [1.0, 2.0]) == 0.0
-  assert math.isnan(paired_t_test([1.0], [2.0]))
-  with pytest.raises(ValueError, match="shorter"):
-    paired_t_test([1.0, 2.0], [1.0])
-
-
-def test_holm_by_hand():
-  assert holm([0.04, math.nan, 0.01, 0.03])[0] == pytest.approx(0.06)
-  assert holm([0.5, 0.9]) == [1.0, 1.0]
-  assert math.isnan(holm([math.nan, 0.2])[0])
-  assert holm([math.nan, 0.2])[1] == 0.2
-  assert holm([]) == []
