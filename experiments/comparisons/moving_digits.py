@@ -22,7 +22,6 @@ from mmjax.models.hybrid import HybridModel
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.training.optimizer import AdamW
 
-
 # Updates of each setting, chosen with concat on the validation split.
 STEPS = {"seen": 500, "either": 500, "sum": 1500}
 
