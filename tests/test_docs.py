@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from experiments.comparisons import COMPARISONS
 from experiments.configs import EXPERIMENTS
 from mmjax import config as config_lib
 
@@ -105,12 +106,28 @@ def test_commands_name_what_exists(path):
       continue
     module = words[2]
     assert importlib.util.find_spec(module) is not None, module
-    if module != "experiments.train" or words[3].startswith("-"):
+    if len(words) < 4 or words[3].startswith("-"):
       continue
     overrides = [
       words[i + 1] for i, word in enumerate(words) if word == "--set"
     ]
-    config_lib.build_config(EXPERIMENTS[words[3]], overrides)
+    if module == "experiments.train":
+      config_lib.build_config(EXPERIMENTS[words[3]], overrides)
+    if module == "experiments.compare":
+      configure_all(COMPARISONS[words[3]], words, overrides)
+
+
+def configure_all(comparison, words, overrides):
+  """Configures the methods and settings that a command names."""
+
+  def named(flag, known):
+    text = words[words.index(flag) + 1] if flag in words else "all"
+    return list(known) if text == "all" else text.split(",")
+
+  for setting in named("--settings", comparison.settings):
+    assert setting in comparison.settings
+    for method in named("--methods", comparison.methods):
+      comparison.configure(setting, method, 0, overrides)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
