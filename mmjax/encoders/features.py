@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import make_block, make_recurrent
 from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import sinusoidal_positions
-from mmjax.nn.recurrent import Recurrent
-from mmjax.nn.transformer import MlpBlock, TransformerBlock
+from mmjax.nn.transformer import MlpBlock
 
 
 class FeatureEncoder(StagedEncoder):
@@ -84,22 +84,10 @@ class FeatureEncoder(StagedEncoder):
   def _make_layer(self, **dtypes: str) -> nn.Module:
     """Makes a layer of the body."""
     if self.body == "transformer":
-      return TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        **dtypes,
-      )
+      return make_block(self)
     if self.body == "mlp":
       return MlpBlock(self.mlp_dim, dropout_rate=self.dropout_rate, **dtypes)
-    return Recurrent(
-      -(-self.width // (2 if self.bidirectional else 1)),
-      cell=self.body,
-      bidirectional=self.bidirectional,
-      **dtypes,
-    )
+    return make_recurrent(self, self.body)
 
   def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
     """Projects features; a stage is a sequence of steps, one of a vector.

@@ -14,6 +14,31 @@ from mmjax.nn.recurrent import Recurrent
 from mmjax.nn.transformer import TransformerBlock
 
 
+def make_block(encoder: nn.Module, name: str | None = None) -> TransformerBlock:
+  """Makes a Transformer block with the attributes of an encoder."""
+  return TransformerBlock(
+    encoder.width,
+    encoder.num_heads,
+    encoder.mlp_dim,
+    dropout_rate=encoder.dropout_rate,
+    implementation=encoder.implementation,
+    dtype=encoder.dtype,
+    param_dtype=encoder.param_dtype,
+    name=name,
+  )
+
+
+def make_recurrent(encoder: nn.Module, cell: str) -> Recurrent:
+  """Makes a layer as wide as an encoder; each direction has half of it."""
+  return Recurrent(
+    -(-encoder.width // (2 if encoder.bidirectional else 1)),
+    cell=cell,
+    bidirectional=encoder.bidirectional,
+    dtype=encoder.dtype,
+    param_dtype=encoder.param_dtype,
+  )
+
+
 class TransformerStack(StagedEncoder):
   """Transformer blocks, then a norm.
 
@@ -29,17 +54,7 @@ class TransformerStack(StagedEncoder):
   def setup(self) -> None:
     """Makes the blocks and the norm."""
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    self.block = [
-      TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        **dtypes,
-      )
-      for _ in range(self.num_layers)
-    ]
+    self.block = [make_block(self) for _ in range(self.num_layers)]
     self.out_norm = nn.LayerNorm(**dtypes)
 
   def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
@@ -66,18 +81,12 @@ class RecurrentStack(StagedEncoder):
     return self.num_layers
 
   def setup(self) -> None:
-    """Makes the layers; each direction has half of the width, rounded up."""
+    """Makes the layers."""
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     # The name is part of the random numbers: another one gives other masks.
     self.dropout = Dropout(self.dropout_rate, name="Dropout_0")
     self.layer = [
-      Recurrent(
-        -(-self.width // (2 if self.bidirectional else 1)),
-        cell=self.cell,
-        bidirectional=self.bidirectional,
-        **dtypes,
-      )
-      for _ in range(self.num_layers)
+      make_recurrent(self, self.cell) for _ in range(self.num_layers)
     ]
     self.out = Dense(self.width, **dtypes)
     self.out_norm = nn.LayerNorm(**dtypes)

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import make_block
 from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.encoders.video import StepPooling, expand_frame_mask, fold_steps
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import sinusoidal_positions
 from mmjax.nn.recurrent import Recurrent
-from mmjax.nn.transformer import TransformerBlock
 
 
 class FrameSequenceEncoder(StagedEncoder):
@@ -90,17 +90,7 @@ class FrameSequenceEncoder(StagedEncoder):
     else:
       self.project = Dense(self.width, **dtypes)
       self.project_norm = nn.LayerNorm(**dtypes)
-      self.block = [
-        TransformerBlock(
-          self.width,
-          self.num_heads,
-          self.mlp_dim,
-          dropout_rate=self.dropout_rate,
-          implementation=self.implementation,
-          **dtypes,
-        )
-        for _ in range(self.num_layers)
-      ]
+      self.block = [make_block(self) for _ in range(self.num_layers)]
     self.out_norm = nn.LayerNorm(**dtypes)
 
   def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:

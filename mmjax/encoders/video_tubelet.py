@@ -14,12 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import make_block
 from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.encoders.video import StepPooling, fold_steps, video_to_float
 from mmjax.nn.convolution import space_to_depth
 from mmjax.nn.dense import Dense
 from mmjax.nn.positions import sinusoidal_positions, sinusoidal_positions_3d
-from mmjax.nn.transformer import TransformerBlock
 
 
 def cut_tubelets(values: Array, steps: int, size: int) -> Array:
@@ -108,18 +108,7 @@ class TubeletEncoder(StagedEncoder):
     kind = "space" if self._is_factorised else "block"
     names = [f"{kind}_{i}" for i in range(self.num_layers)]
     names += [f"time_{i}" for i in range(self.num_stages - self.num_layers)]
-    self.blocks = [
-      TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        name=name,
-        **dtypes,
-      )
-      for name in names
-    ]
+    self.blocks = [make_block(self, name) for name in names]
     self.tubelet = Dense(self.width, **dtypes)
     self.tubelet_norm = nn.LayerNorm(**dtypes)
     self.pooling = StepPooling("mean", **dtypes)
