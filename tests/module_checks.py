@@ -35,12 +35,18 @@ def assert_gradients_are_there(grads):
   assert all(norm > 1e-5 * median for norm in norms.values()), norms
 
 
-def product_dtypes(jaxpr):
-  """Yields the dtypes that enter each matrix product and convolution."""
+def find_equations(jaxpr, *primitives):
+  """Yields the equations of some primitives, those of inner jaxprs included."""
   for eqn in jaxpr.eqns:
-    if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
-      yield {var.aval.dtype for var in eqn.invars}
+    if eqn.primitive.name in primitives:
+      yield eqn
     for value in eqn.params.values():
       inner = getattr(value, "jaxpr", value)
       if hasattr(inner, "eqns"):
-        yield from product_dtypes(inner)
+        yield from find_equations(inner, *primitives)
+
+
+def product_dtypes(jaxpr):
+  """Yields the dtypes that enter each matrix product and convolution."""
+  for eqn in find_equations(jaxpr, "dot_general", "conv_general_dilated"):
+    yield {var.aval.dtype for var in eqn.invars}
