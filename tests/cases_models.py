@@ -43,20 +43,22 @@ class Parts:
   Attributes:
     names: what the model calls each modality.
     dtype: dtype of the computation.
-    dropped: the part that has dropout, "all" of them, or None.
+    dropped: whether there is dropout.
   """
 
   names: Mapping[str, str]
   dtype: str = "float32"
-  dropped: str | None = None
+  dropped: bool = False
 
-  def settings(self, part):
-    rate = 0.5 if self.dropped in (part, "all") else 0.0
-    return {"dtype": self.dtype, "dropout_rate": rate}
+  @property
+  def settings(self):
+    return {"dtype": self.dtype, "dropout_rate": 0.5 if self.dropped else 0.0}
 
   def encoders(self):
-    settings = self.settings("encoders")
-    return {n: FeatureEncoder(WIDTH, **settings) for n in self.names.values()}
+    return {
+      name: FeatureEncoder(WIDTH, **self.settings)
+      for name in self.names.values()
+    }
 
   def deep_encoders(self):
     """In stages: one of the target's, two of the others'."""
@@ -66,15 +68,14 @@ class Parts:
         body="mlp",
         num_layers=1 if m == TARGET else 2,
         mlp_dim=MLP,
-        **self.settings("encoders"),
+        **self.settings,
       )
       for m, name in self.names.items()
     }
 
   def exchanges(self):
     """A gate behind the beginning, a bottleneck behind the first stage."""
-    settings = self.settings("exchanges")
-    gate = GatedFusion(3, gate_from="others", **settings)
+    gate = GatedFusion(3, gate_from="others", **self.settings)
     bottleneck = BottleneckFusion(
       WIDTH,
       num_heads=3,
@@ -82,23 +83,24 @@ class Parts:
       fusion_layer=0,
       num_bottlenecks=2,
       mlp_dim=MLP,
-      **settings,
+      **self.settings,
     )
-    return tuple(Exchange(unit, dtype=self.dtype) for unit in (gate, bottleneck))
+    return tuple(
+      Exchange(unit, dtype=self.dtype) for unit in (gate, bottleneck)
+    )
 
   def fusion(self):
-    return ElementwiseFusion(WIDTH, **self.settings("fusion"))
+    return ElementwiseFusion(WIDTH, **self.settings)
 
   def head(self):
-    return Classifier(CLASSES, HIDDEN, **self.settings("head"))
+    return Classifier(CLASSES, HIDDEN, **self.settings)
 
   def heads(self):
     return {name: self.head() for name in self.names.values()}
 
   def decoders(self):
-    settings = self.settings("decoders")
     return {
-      name: Decoder((SIZES[m], WIDTHS[m]), HIDDEN, **settings)
+      name: Decoder((SIZES[m], WIDTHS[m]), HIDDEN, **self.settings)
       for m, name in self.names.items()
     }
 
@@ -110,8 +112,8 @@ class Case:
   Attributes:
     make: from its parts to the module.
     count: from a number of modalities to that of the parameters.
-    draws: from a number of modalities to how often each part with dropout
-      draws random numbers in one step of training.
+    draws: from a number of modalities to how often a step of training draws
+      random numbers: once for each dropout and for a pick that is sampled.
     loss: what it is trained with.
     numbers: of modalities; one to five, unless the case says what there is to
       prevent it.
@@ -121,7 +123,7 @@ class Case:
 
   make: Callable[[Parts], nn.Module]
   count: Callable[[int], int]
-  draws: Callable[[int], Mapping[str, int]]
+  draws: Callable[[int], int]
   loss: Callable = dataclasses.field(default_factory=CrossEntropy)
   numbers: tuple[int, ...] = EVERY
   symmetric: bool = True
@@ -179,7 +181,7 @@ def _late(rule, count_rule=lambda m: 0, loss=None):
   return Case(
     lambda parts: LateFusion(parts.encoders(), parts.heads(), rule),
     lambda m: _count_encoders(m) + m * _count_head() + count_rule(m),
-    lambda m: {"encoders": m, "head": m},
+    lambda m: 2 * m,
     loss or PerModality(CrossEntropy()),
   )
 
@@ -197,7 +199,7 @@ def _hard(estimator, loss, count_baseline=0):
       dtype=parts.dtype,
     ),
     lambda m: _count_encoders(m) + _count_look(m) + count_baseline,
-    lambda m: {"encoders": m, "head": 1},
+    lambda m: m + 1 + (estimator != "top_k"),
     loss,
   )
 
@@ -215,20 +217,15 @@ CASES = {
       parts.deep_encoders(), parts.exchanges(), parts.fusion(), parts.head()
     ),
     lambda m: _count_plain(m) + _count_stages(m) + _count_exchanges(m),
-    # A gate draws once, and four times each of a bottleneck's blocks.
-    lambda m: {
-      "encoders": 3 * m - 1,
-      "exchanges": 1 + 2 * m * 4,
-      "fusion": 1,
-      "head": 1,
-    },
+    # Each of the bottleneck's blocks draws four times, the gate once.
+    lambda m: (3 * m - 1) + 2 * m * 4 + 1 + 2,
   ),
   "hybrid_without_exchange": Case(
     lambda parts: HybridModel(
       parts.deep_encoders(), (), parts.fusion(), parts.head()
     ),
     lambda m: _count_plain(m) + _count_stages(m),
-    lambda m: {"encoders": 3 * m - 1, "fusion": 1, "head": 1},
+    lambda m: (3 * m - 1) + 2,
   ),
   "hard_reinforce": _hard(
     "reinforce",
@@ -245,7 +242,7 @@ CASES = {
       ModalityPooling(5, dtype=parts.dtype),
     ),
     lambda m: _count_plain(m) + m * (WIDTH + 1) * 5,
-    lambda m: {"encoders": m, "fusion": 1, "head": 1},
+    lambda m: m + 2,
     Alignment(),
     # The vector of a single modality has nothing to be aligned with.
     numbers=EVERY[1:],
@@ -255,7 +252,7 @@ CASES = {
       parts.encoders(), parts.fusion(), parts.head(), parts.decoders()
     ),
     lambda m: _count_plain(m) + _count_decoders(m),
-    lambda m: {"encoders": m, "fusion": 1, "head": 1, "decoders": m},
+    lambda m: 2 * m + 2,
     Reconstruction(),
   ),
   "multimodal": Case(
@@ -263,18 +260,18 @@ CASES = {
       parts.encoders(), parts.fusion(), parts.head()
     ),
     _count_plain,
-    lambda m: {"encoders": m, "fusion": 1, "head": 1},
+    lambda m: m + 2,
   ),
   "multimodal_groups": Case(
     lambda parts: MultimodalModel(
       parts.encoders(),
-      Concat(WIDTH, **parts.settings("fusion")),
+      Concat(WIDTH, **parts.settings),
       parts.head(),
     ),
     lambda m: (
       _count_encoders(m) + m * _PROJECTION + _count_head(inputs=m * WIDTH)
     ),
-    lambda m: {"encoders": m, "fusion": m, "head": 1},
+    lambda m: 2 * m + 1,
     # The head reads the groups side by side, in sorted order.
     symmetric=False,
   ),
