@@ -164,19 +164,6 @@ def test_exchanges_change_the_output_and_all_parameters_learn(
   assert np.abs(out - without).max() > 1e-3
 
 
-def test_masked_content_and_missing_modalities(batch, fast_compilation):
-  variables, run = setup(make_model(EXCHANGES), batch)
-  out = run(variables, batch)
-  changed = {**batch, "text": np.where(batch["text_mask"], batch["text"], 7)}
-  np.testing.assert_array_equal(run(variables, changed), out)
-  for modality in ("image", "text"):
-    name = f"{modality}_mask"
-    gone = {**batch, name: np.zeros_like(batch[name])}
-    missing = run(variables, gone)
-    assert np.isfinite(missing).all()
-    assert np.abs(missing - out).max() > 1e-3
-
-
 def test_a_batch_of_one(batch, fast_compilation):
   variables, run = setup(make_model(EXCHANGES), batch)
   one = {
