@@ -35,6 +35,21 @@ def assert_gradients_are_there(grads):
   assert all(norm > 1e-5 * median for norm in norms.values()), norms
 
 
+def assert_near(found, expected, share):
+  """Checks two trees of arrays, the first of which may be of half precision.
+
+  Every value is finite, and off by no more than a share of the largest one of
+  its array, or of what that is for the median of the arrays.
+  """
+  found = jax.tree_util.tree_leaves_with_path(found)
+  expected = [np.asarray(x, np.float32) for x in jax.tree.leaves(expected)]
+  sizes = [np.abs(leaf).max() for leaf in expected]
+  median = np.median(sizes)
+  for (path, leaf), goal, size in zip(found, expected, sizes, strict=True):
+    error = np.abs(np.asarray(leaf, np.float32) - goal).max()
+    assert error <= share * max(size, median), jax.tree_util.keystr(path)
+
+
 def find_equations(jaxpr, *primitives):
   """Yields the equations of some primitives, those of inner jaxprs included."""
   for eqn in jaxpr.eqns:
