@@ -34,6 +34,8 @@ class Comparison:
     baseline: the method that all others are held against.
     single: methods that see one modality only; the best of the others is held
       against the best of these.
+    fresh_test_rows: whether each seed has a test split of its own, as data have
+      that it generates; else all share one.
     ceilings: the highest accuracy that any method can reach, by setting.
     published: accuracies that others report, by method and setting.
     source: where those are from.
@@ -45,6 +47,7 @@ class Comparison:
   settings: tuple[str, ...]
   baseline: str
   single: tuple[str, ...] = ()
+  fresh_test_rows: bool = False
   ceilings: Mapping[str, float] = dataclasses.field(default_factory=dict)
   published: Mapping[str, Mapping[str, float]] = dataclasses.field(
     default_factory=dict

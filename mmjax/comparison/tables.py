@@ -68,12 +68,15 @@ def make_markdown(
     lines += _row(["ceiling", *shown, "", "", ""])
   numbers = sorted({len(entry.cell.seeds) for entry in entries})
   seeds = " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+  spread = f"mean ± 95 % interval over {seeds} seeds"
+  if numbers[-1] == 1:
+    spread = "of one seed, so without an interval"
   text = "".join(lines)
   text += (
-    "\nAccuracy on the test split in percent, mean ± 95 % interval over "
-    f"{seeds} seeds. FLOPs are those of the forward pass of one example, "
-    "seconds those of training one seed. * differs from the baseline, paired "
-    f"t-test over the seeds, p < {LEVEL} after Holm's correction."
+    f"\nAccuracy on the test split in percent, {spread}. FLOPs are those of "
+    "the forward pass of one example, seconds those of training one seed. "
+    "* differs from the baseline, paired t-test over the seeds, "
+    f"p < {LEVEL} after Holm's correction."
   )
   if comparison.published:
     text += f" In brackets: published, {comparison.source}."
@@ -200,11 +203,15 @@ def _show(entry: Entry) -> str:
 def _tell(gain: Gain) -> str:
   """Says in one sentence what several modalities gain."""
   low, high = 100 * gain.difference.low, 100 * gain.difference.high
+  interval = (
+    "one seed: no interval"
+    if math.isinf(low)
+    else f"95 % interval for new seeds and test rows: {low:+.1f} to {high:+.1f}"
+  )
   return (
     f"{gain.setting}: of the methods chosen on the validation split, "
     f"{gain.fused} is {100 * gain.difference.estimate:+.1f} points from "
-    f"{gain.single} on the test split (95 % interval over seeds and test rows: "
-    f"{low:+.1f} to {high:+.1f})."
+    f"{gain.single} on the test split ({interval})."
   )
 
 
