@@ -208,9 +208,10 @@ def _tell(gain: Gain) -> str:
     if math.isinf(low)
     else f"95 % interval for new seeds and test rows: {low:+.1f} to {high:+.1f}"
   )
+  points = round(100 * gain.difference.estimate, 1) + 0.0  # no -0.0
   return (
     f"{gain.setting}: of the methods chosen on the validation split, "
-    f"{gain.fused} is {100 * gain.difference.estimate:+.1f} points from "
+    f"{gain.fused} is {points:+.1f} points from "
     f"{gain.single} on the test split ({interval})."
   )
 
