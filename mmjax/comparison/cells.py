@@ -95,6 +95,7 @@ class CellResult:
     parameters: number of parameters.
     flops: floating-point operations of the forward pass of one example.
     seeds: one result for each seed that is done, by its number.
+    changes: what was set otherwise than the comparison does.
   """
 
   setting: str
@@ -102,6 +103,7 @@ class CellResult:
   parameters: int
   flops: int
   seeds: tuple[SeedResult, ...]
+  changes: tuple[str, ...] = ()
 
 
 class CellFolder:
@@ -124,11 +126,11 @@ class CellFolder:
     Raises:
       ConfigError: it does; the message names what differs.
     """
-    path = self._path / "config.json"
-    if not path.exists():
+    if not self.done():
       return
-    saved = config_lib.load(path.read_text(encoding="utf-8"))
-    changes = config_lib.difference(saved, config, ignore=SEED_PATHS)
+    changes = config_lib.difference(
+      self._load_config(), config, ignore=SEED_PATHS
+    )
     if changes:
       raise config_lib.ConfigError(
         f"{self._path} was made with other settings ({'; '.join(changes)}); "
@@ -151,8 +153,11 @@ class CellFolder:
     text = json.dumps(dataclasses.asdict(result))
     _write(self._path / f"seed-{result.seed}.json", text)
 
-  def read(self) -> CellResult | None:
+  def read(self, plain: fdl.Buildable) -> CellResult | None:
     """Returns the cell with all seeds that are done; None without any.
+
+    Args:
+      plain: the configuration of the comparison, without any changes.
 
     Raises:
       ConfigError: a file of another version of this program.
@@ -164,6 +169,9 @@ class CellFolder:
         setting=self.setting,
         method=self.method,
         seeds=tuple(SeedResult(**self._load(f"seed-{k}.json")) for k in seeds),
+        changes=tuple(
+          config_lib.difference(plain, self._load_config(), ignore=SEED_PATHS)
+        ),
         **self._load("facts.json"),
       )
     except TypeError as error:
@@ -172,8 +180,23 @@ class CellFolder:
         "choose another --workdir"
       ) from error
 
+  def _load_config(self) -> fdl.Buildable:
+    text = (self._path / "config.json").read_text(encoding="utf-8")
+    return config_lib.load(text)
+
   def _load(self, name: str) -> dict[str, Any]:
     return json.loads((self._path / name).read_text(encoding="utf-8"))
+
+
+def read_cell(
+  comparison: Comparison,
+  workdir: str | os.PathLike[str],
+  setting: str,
+  method: str,
+) -> CellResult | None:
+  """Reads a cell; None if no seed of it is done."""
+  plain = comparison.configure(setting, method, 0)
+  return CellFolder(workdir, setting, method).read(plain)
 
 
 def load_cells(
@@ -181,7 +204,7 @@ def load_cells(
 ) -> list[CellResult]:
   """Reads all cells that have a seed done, method by method in a setting."""
   found = [
-    CellFolder(workdir, setting, method).read()
+    read_cell(comparison, workdir, setting, method)
     for setting in comparison.settings
     for method in comparison.methods
   ]

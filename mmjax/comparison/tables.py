@@ -65,7 +65,7 @@ def make_markdown(
   if comparison.ceilings:
     known = [comparison.ceilings.get(setting) for setting in settings]
     shown = ["" if c is None else f"{100 * c:.1f}" for c in known]
-    lines += _row(["ceiling", *shown, "", "", ""])
+    lines += _row(["ceiling, all modalities", *shown, "", "", ""])
   numbers = sorted({len(entry.cell.seeds) for entry in entries})
   seeds = " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
   spread = f"mean ± 95 % interval over {seeds} seeds"
@@ -74,13 +74,17 @@ def make_markdown(
   text = "".join(lines)
   text += (
     f"\nAccuracy on the test split in percent, {spread}. FLOPs are those of "
-    "the forward pass of one example, seconds those of training one seed. "
-    "* differs from the baseline, paired t-test over the seeds, "
-    f"p < {LEVEL} after Holm's correction."
+    "the forward pass of one example, seconds those of training one seed."
   )
+  if any(entry.p_value is not None and entry.differs for entry in entries):
+    text += (
+      " * differs from the baseline, paired t-test over the seeds, "
+      f"p < {LEVEL} after Holm's correction."
+    )
   if comparison.published:
     text += f" In brackets: published, {comparison.source}."
-  text += "\n" + "".join(f"\n- {_tell(gain)}\n" for gain in gains)
+  told = [*map(_tell, gains), *_tell_changes(entries)]
+  text += "\n" + "".join(f"\n- {sentence}\n" for sentence in told)
   return text + _missing_table(settings, methods, found)
 
 
@@ -214,6 +218,24 @@ def _tell(gain: Gain) -> str:
     f"{gain.fused} is {points:+.1f} points from "
     f"{gain.single} on the test split ({interval})."
   )
+
+
+def _tell_changes(entries: Sequence[Entry]) -> list[str]:
+  """Says in one sentence each what was set otherwise, and for whom."""
+  changed = {}
+  for entry in entries:
+    for change in entry.cell.changes:
+      changed.setdefault(change, []).append(entry)
+  return [
+    f"Changed by hand: {change} ("
+    + (
+      "all cells"
+      if len(found) == len(entries)
+      else ", ".join(f"{e.cell.method} on {e.cell.setting}" for e in found)
+    )
+    + ")."
+    for change, found in changed.items()
+  ]
 
 
 def _percent(interval: Interval) -> str:

@@ -147,6 +147,12 @@ class HybridModel(nn.Module):
           f"a hybrid model needs encoders in stages, got {type(encoder)} for"
           f" {m!r}; put it into an ExtendedEncoder"
         )
+    for depth, exchange in enumerate(self.exchanges):
+      if not isinstance(exchange, Exchange | None):
+        raise ValueError(
+          f"a hybrid model needs an Exchange or None at each depth, got"
+          f" {type(exchange)} at depth {depth}; put it into an Exchange"
+        )
     depths = max((e.num_stages for e in self.encoders.values()), default=0)
     if len(self.exchanges) > depths + 1:
       raise ValueError(

@@ -155,27 +155,6 @@ def test_a_cell_of_other_settings_is_refused(
   assert "choose another --workdir" in message
 
 
-@pytest.mark.parametrize("path", ["seed", "data.seed"])
-def test_seeds_are_not_set_by_hand(tmp_path, capsys, path):
-  arguments = flags(tmp_path / "run", "--set", f"{path}=3")
-  message = error_of(capsys, compare.main, *arguments)
-  assert f"{path}=3 would make every seed the same run" in message
-
-
-@pytest.mark.parametrize(
-  ("changes", "part"),
-  [
-    ({"methods": "conct"}, "did you mean 'concat'"),
-    ({"settings": "redundant"}, "did you mean 'redundancy'"),
-    ({"methods": " concat , tensr,"}, "did you mean 'tensor'"),
-    ({"methods": ","}, "--methods is empty; name one or more of first only"),
-  ],
-)
-def test_wrong_names(tmp_path, capsys, changes, part):
-  message = error_of(capsys, compare.main, *flags(tmp_path, **changes))
-  assert part in message
-
-
 def test_list(capsys):
   assert tiny_runs.run_main(compare.main, "--list") == 0
   assert "pid  " in capsys.readouterr().out

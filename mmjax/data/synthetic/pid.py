@@ -170,9 +170,6 @@ class PidSuite(arrays.ArrayData):
         " to be at least 7"
       )
 
-  def prepare(self) -> None:
-    """Does nothing: rows are drawn in memory, in a fraction of a second."""
-
   def load_assets(self) -> dict[str, Any]:
     """Returns the names of the labels, and the commonest; JSON values."""
     above = int(self.arrays("train")["label"].mean() > 0.5)
