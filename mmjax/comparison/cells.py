@@ -9,10 +9,11 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
+from fiddle import daglish
 
 from mmjax import config as config_lib
 from mmjax.comparison.seeds import SeedResult
@@ -103,7 +104,7 @@ class CellResult:
   parameters: int
   flops: int
   seeds: tuple[SeedResult, ...]
-  changes: tuple[str, ...] = ()
+  changes: Sequence[str] = ()
 
 
 class CellFolder:
@@ -128,9 +129,9 @@ class CellFolder:
     """
     if not self.done():
       return
-    changes = config_lib.difference(
-      self._load_config(), config, ignore=SEED_PATHS
-    )
+    text = (self._path / "config.json").read_text(encoding="utf-8")
+    saved = config_lib.load(text, trust=_packages_of(config))
+    changes = config_lib.difference(saved, config, ignore=SEED_PATHS)
     if changes:
       raise config_lib.ConfigError(
         f"{self._path} was made with other settings ({'; '.join(changes)}); "
@@ -153,11 +154,8 @@ class CellFolder:
     text = json.dumps(dataclasses.asdict(result))
     _write(self._path / f"seed-{result.seed}.json", text)
 
-  def read(self, plain: fdl.Buildable) -> CellResult | None:
+  def read(self) -> CellResult | None:
     """Returns the cell with all seeds that are done; None without any.
-
-    Args:
-      plain: the configuration of the comparison, without any changes.
 
     Raises:
       ConfigError: a file of another version of this program.
@@ -169,9 +167,6 @@ class CellFolder:
         setting=self.setting,
         method=self.method,
         seeds=tuple(SeedResult(**self._load(f"seed-{k}.json")) for k in seeds),
-        changes=tuple(
-          config_lib.difference(plain, self._load_config(), ignore=SEED_PATHS)
-        ),
         **self._load("facts.json"),
       )
     except TypeError as error:
@@ -180,23 +175,8 @@ class CellFolder:
         "choose another --workdir"
       ) from error
 
-  def _load_config(self) -> fdl.Buildable:
-    text = (self._path / "config.json").read_text(encoding="utf-8")
-    return config_lib.load(text)
-
   def _load(self, name: str) -> dict[str, Any]:
     return json.loads((self._path / name).read_text(encoding="utf-8"))
-
-
-def read_cell(
-  comparison: Comparison,
-  workdir: str | os.PathLike[str],
-  setting: str,
-  method: str,
-) -> CellResult | None:
-  """Reads a cell; None if no seed of it is done."""
-  plain = comparison.configure(setting, method, 0)
-  return CellFolder(workdir, setting, method).read(plain)
 
 
 def load_cells(
@@ -204,11 +184,23 @@ def load_cells(
 ) -> list[CellResult]:
   """Reads all cells that have a seed done, method by method in a setting."""
   found = [
-    read_cell(comparison, workdir, setting, method)
+    CellFolder(workdir, setting, method).read()
     for setting in comparison.settings
     for method in comparison.methods
   ]
   return [cell for cell in found if cell is not None]
+
+
+def _packages_of(config: fdl.Buildable) -> list[str]:
+  """Lists the packages whose classes a configuration of ours names."""
+  parts = [fdl.get_callable(part) for part in _buildables(config)]
+  return sorted({part.__module__.partition(".")[0] for part in parts})
+
+
+def _buildables(config: fdl.Buildable) -> Iterator[fdl.Buildable]:
+  for value, _ in daglish.iterate(config):
+    if isinstance(value, fdl.Buildable):
+      yield value
 
 
 def _write(path: pathlib.Path, text: str) -> None:

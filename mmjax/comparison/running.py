@@ -13,7 +13,6 @@ from mmjax.comparison.cells import (
   CellFolder,
   CellResult,
   Comparison,
-  read_cell,
 )
 from mmjax.comparison.program import count_flops, count_parameters
 from mmjax.comparison.seeds import train_seeds
@@ -76,12 +75,13 @@ def run_comparison(
       }
       try:
         with progress.phase(f"{clock.describe_next()}  {name}"):
-          _run_cell(folder, configs, mapped)
+          plain = comparison.configure(folder.setting, folder.method, 0)
+          _run_cell(folder, plain, configs, mapped)
       except FloatingPointError as error:
         failures.append(f"{name}, {error}")
         progress.message(f"failed: {failures[-1]}")
     clock.advance(len(seeds))
-    cell = read_cell(comparison, workdir, folder.setting, folder.method)
+    cell = folder.read()
     if cell is not None:
       if seeds:
         progress.message(f"{clock.describe_done()}  {_describe(cell)}")
@@ -149,18 +149,23 @@ def _check_workdir(
 
 
 def _run_cell(
-  folder: CellFolder, configs: Mapping[int, fdl.Buildable], mapped: bool | None
+  folder: CellFolder,
+  plain: fdl.Buildable,
+  configs: Mapping[int, fdl.Buildable],
+  mapped: bool | None,
 ) -> None:
   """Trains seeds of a cell and writes what each reached."""
   experiments = {seed: fdl.build(config) for seed, config in configs.items()}
   first = next(iter(experiments.values()))
+  config = next(iter(configs.values()))
   first.data.prepare()
   data = first.data.arrays("train")
   facts = {
     "parameters": count_parameters(first, data),
     "flops": count_flops(first, data),
+    "changes": config_lib.difference(plain, config, ignore=SEED_PATHS),
   }
-  folder.start(next(iter(configs.values())), facts)
+  folder.start(config, facts)
   for result in train_seeds(experiments, mapped=mapped):
     folder.write(result)
 

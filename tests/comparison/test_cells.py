@@ -83,6 +83,12 @@ def test_the_command_trains_writes_and_keeps(
   assert json.loads(facts.read_text()) == {
     "parameters": count_parameters(experiment, data),
     "flops": count_flops(experiment, data),
+    "changes": [
+      "data.num_rows was 12000, now 200",
+      "training.num_steps was 600, now 6",
+      "training.batch_size was 256, now 32",
+      "training.eval_every was 30, now 3",
+    ],
   }
 
   # Again with one more seed: what is done stays as it is.
