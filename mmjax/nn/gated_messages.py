@@ -128,6 +128,8 @@ class GatedMessages(nn.Module):
       ValueError: the edges do not have the types that are asked for.
     """
     self._check(edges)
+    if self.num_types is not None and isinstance(edges, EdgeList):
+      edges = edges.keep_types(self.num_types)
     opening = edges.at_senders(self._dense(nodes, "sender", use_bias=False))
     opening = opening + edges.at_receivers(self._dense(nodes, "receiver"))
     opening = opening + edges.at_all(
