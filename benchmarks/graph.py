@@ -68,7 +68,7 @@ def parse_flags() -> argparse.Namespace:
   parser = runner.make_parser("graph", __doc__, repeats=3)
   runner.add_peer_flags(parser, steps=10)
   parser.add_argument(
-    "--rows", type=int, default=4096, help="nodes of all graphs together"
+    "--rows", type=int, default=2048, help="nodes of all graphs together"
   )
   parser.add_argument(
     "--nodes", type=int, nargs="+", default=[16, 64, 256], help="of a graph"
@@ -213,16 +213,11 @@ def describe_crossover(
     slower.append(sparse > dense)
   nodes = sizes[0]["nodes"]
   degrees = [size["edges"] // nodes for size in sizes]
-  if not any(slower):
-    return ["The list is faster at every density.", ""]
-  # The first degree from which on the matrix stays ahead.
-  start = (
-    len(slower) - list(reversed([*slower, True])).index(False)
-    if (False in slower)
-    else 0
-  )
-  if start >= len(slower):
-    return ["The list is faster for full graphs; there is no crossover.", ""]
+  start = len(slower)
+  while start > 0 and slower[start - 1]:
+    start -= 1
+  if start == len(slower):
+    return ["The list is faster even for full graphs.", ""]
   density = degrees[start] / (nodes - 1)
   return [
     f"The matrix is faster from {degrees[start]} edges of a node on, a density"
