@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import shutil
+import sys
 
 import pytest
 import tiny_runs
@@ -314,7 +315,7 @@ def test_a_damaged_step_that_was_asked_for(capsys, workdir):
   assert "using step 2" in capsys.readouterr().err
 
 
-def test_only_what_is_explained_loses_its_traceback(capsys):
+def test_only_what_is_explained_loses_its_traceback(capsys, monkeypatch):
   def raise_defect():
     return json.loads("{")
 
@@ -336,4 +337,6 @@ def test_only_what_is_explained_loses_its_traceback(capsys):
   assert error_of(capsys, open_nothing).startswith(
     "error: No such file or directory: /nowhere/at/all; check this path"
   )
+  monkeypatch.setattr(os, "_exit", sys.exit)
   assert tiny_runs.run_main(press_control_c) == 130
+  assert "the same command goes on" in capsys.readouterr().err

@@ -200,6 +200,6 @@ COMPARISON = Comparison(
   claim="every fusion on cut written digits and noisy spoken ones",
   methods=METHODS,
   settings=("digits",),
-  baseline="audio only",
+  baseline="concat",
   single=("image only", "audio only"),
 )

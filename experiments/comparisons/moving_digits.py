@@ -83,28 +83,16 @@ def audio_only():
 
 
 @auto_config
-def hybrid(exchanges):
-  """The same 3-D CNN + LSTM and two LSTMs, with exchanges between the layers.
+def hybrid():
+  """The same encoders with exchanges between their layers.
 
-  Depth 1 is behind the first convolution and the first LSTM of the speech,
-  depth 3 behind the LSTMs at the top. The norms are over features, since one
-  over cells takes away what a gate adds to all of them.
+  Depth 2 is behind the second convolution, where a gate lets each modality
+  through as the other decides; the speech has passed its LSTM by then. Depth 3
+  is behind the LSTM of the video.
   """
   return HybridModel(
-    encoders={
-      "audio": FeatureEncoder(width=WIDTH, body="lstm", num_layers=2),
-      "video": Conv3dEncoder(
-        width=WIDTH,
-        features=(16, 32),
-        time_pools=(1, 1),
-        stem_size=2,
-        tokens="frames",
-        pooling="attention",
-        num_lstm_layers=1,
-        norm="layer",
-      ),
-    },
-    exchanges=exchanges,
+    encoders={"audio": audio_encoder(), "video": video_encoder()},
+    exchanges=(None, None, gate(), bottleneck()),
     fusion=Concat(width=WIDTH),
     head=classifier(),
   )
@@ -141,15 +129,7 @@ METHODS = {
   "video only": make_method(experiment, video_only.as_buildable()),
   "audio only": make_method(experiment, audio_only.as_buildable()),
   "concat": make_method(experiment, concat.as_buildable()),
-  "hybrid": make_method(
-    experiment,
-    hybrid.as_buildable(
-      exchanges=(None, gate.as_buildable(), None, bottleneck.as_buildable())
-    ),
-  ),
-  "hybrid without exchange": make_method(
-    experiment, hybrid.as_buildable(exchanges=())
-  ),
+  "hybrid": make_method(experiment, hybrid.as_buildable()),
 }
 
 COMPARISON = Comparison(

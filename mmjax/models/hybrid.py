@@ -10,6 +10,8 @@ The idea of fusing at several levels is in Vielzeuf et al. 2018, "CentralNet",
 https://arxiv.org/abs/1808.07275, and in Joze et al. 2020, "MMTM",
 https://arxiv.org/abs/1911.08670; early and late fusion together are called
 hybrid in Atrey et al. 2010, https://doi.org/10.1007/s00530-010-0182-0.
+Projections that start at zero: Zhang et al. 2023, "Adding Conditional Control
+to Text-to-Image Diffusion Models", https://arxiv.org/abs/2302.05543.
 
 Differs from the papers: the unit is any fusion of the catalogue, there is no
 central network of its own, and what a unit gives is projected and added.
@@ -34,6 +36,10 @@ class Exchange(nn.Module):
   Where the fusion keeps the tokens of each modality apart (a group each, as
   long as before), every token gets what became of it. Where it makes other
   tokens, one or several, every token of every modality gets their mean.
+
+  What is added passes through a projection that starts at zero. So a model
+  begins as if there were no exchange, and is not disturbed by one that has
+  learned nothing.
 
   Attributes:
     unit: any fusion, tokens by modality -> Tokens.
@@ -64,6 +70,7 @@ class Exchange(nn.Module):
       values, mask = tokens[m].values, tokens[m].mask[..., None]
       update = Dense(
         values.shape[-1],
+        kernel_init=nn.initializers.zeros,
         dtype=self.dtype,
         param_dtype=self.param_dtype,
         name=m,
@@ -139,6 +146,12 @@ class HybridModel(nn.Module):
         raise ValueError(
           f"a hybrid model needs encoders in stages, got {type(encoder)} for"
           f" {m!r}; put it into an ExtendedEncoder"
+        )
+    for depth, exchange in enumerate(self.exchanges):
+      if not isinstance(exchange, Exchange | None):
+        raise ValueError(
+          f"a hybrid model needs an Exchange or None at each depth, got"
+          f" {type(exchange)} at depth {depth}; put it into an Exchange"
         )
     depths = max((e.num_stages for e in self.encoders.values()), default=0)
     if len(self.exchanges) > depths + 1:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fusion_contract import make_variables
+from fusion_start import find_still
 from module_checks import assert_every_parameter_learns, random_variables
 
 from mmjax.array_types import Tokens
@@ -162,6 +163,40 @@ def test_exchanges_change_the_output_and_all_parameters_learn(
   }
   without = make_model(()).apply(shared, batch, train=False)["logits"]
   assert np.abs(out - without).max() > 1e-3
+
+
+def test_exchanges_start_as_nothing_and_learn(batch, fast_compilation):
+  model, plain = make_model(EXCHANGES), make_model(())
+  first = jax.jit(lambda k: model.init(k, batch, train=False))(
+    jax.random.key(7)
+  )
+  params = first["params"]
+  without = {
+    name: value
+    for name, value in params.items()
+    if not name.startswith("exchanges")
+  }
+  np.testing.assert_allclose(
+    model.apply(first, batch, train=False)["logits"],
+    plain.apply({"params": without}, batch, train=False)["logits"],
+    atol=1e-6,
+  )
+
+  @jax.jit
+  def descend(params):
+    def loss(params):
+      logits = model.apply({"params": params}, batch, train=False)["logits"]
+      return jnp.sum(
+        jnp.tanh(logits) * jax.random.normal(jax.random.key(3), logits.shape)
+      )
+
+    return jax.tree.map(
+      lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params)
+    )
+
+  for _ in range(3):
+    params = descend(params)
+  assert not find_still(jax.tree.map(jnp.subtract, params, first["params"]))
 
 
 def test_a_batch_of_one(batch, fast_compilation):
