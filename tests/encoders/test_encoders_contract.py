@@ -15,6 +15,7 @@ from encoder_cases import CASES as OTHER_CASES
 from encoder_cases import FLOAT32_PRODUCTS
 from module_checks import (
   assert_gradients_are_there,
+  assert_near,
   product_dtypes,
   random_variables,
 )
@@ -151,8 +152,8 @@ def test_jit_equals_eager_and_rows_stand_alone(name):
 
 
 @functools.cache
-def _trace(name, dtype="float32"):
-  """Gradients and tokens in one program, from the variables."""
+def _run(name, dtype="float32"):
+  """The gradients and the tokens of a case, by one program."""
   module, variables, inputs = _init(name, dtype)
   out_weights = np.random.default_rng(1).normal(size=CASES[name][2])
 
@@ -160,13 +161,7 @@ def _trace(name, dtype="float32"):
     tokens = module.apply(variables, *inputs, train=False)
     return jnp.sum(jnp.tanh(tokens.values) * out_weights), tokens
 
-  return jax.jit(jax.grad(loss_fn, has_aux=True)).trace(variables)
-
-
-@functools.cache
-def _run(name, dtype="float32"):
-  """The gradients and the tokens of a case."""
-  return _trace(name, dtype).lower().compile()(_init(name, dtype)[1])
+  return jax.jit(jax.grad(loss_fn, has_aux=True))(variables)
 
 
 @names
@@ -175,28 +170,22 @@ def test_every_parameter_has_a_gradient(name):
 
 
 @names
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_reaches_every_product(name, dtype):
-  """Forward and backward, and it stays finite and near float32."""
-  _, variables, _ = _init(name, dtype)
+@pytest.mark.parametrize(
+  ("dtype", "share"), [("bfloat16", 0.1), ("float16", 0.02)]
+)
+def test_half_precision_reaches_every_product(name, dtype, share):
+  """It stays finite, forward and backward, and the tokens near float32."""
+  module, variables, inputs = _init(name, dtype)
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
   grads, tokens = _run(name, dtype)
   assert tokens.values.dtype == jnp.dtype(dtype)
-  expected_grads, expected = _run(name)
-  print(name, dtype, measure(tokens.values, expected.values), {k: v for k, v in measure_all(grads, expected_grads).items()})
-  found = list(product_dtypes(_trace(name, dtype).jaxpr.jaxpr))
+  assert_near(tokens.values, _run(name)[1].values, share)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+  apply_fn = lambda v: module.apply(v, *inputs, train=False)  # noqa: E731
+  found = list(product_dtypes(jax.make_jaxpr(apply_fn)(variables).jaxpr))
   others = [dtypes for dtypes in found if dtypes != {jnp.dtype(dtype)}]
-  print(others, len(found))
   assert others == [{jnp.dtype("float32")}] * FLOAT32_PRODUCTS.get(name, 0)
   assert len(found) > len(others)
-
-
-def measure(found, expected):
-  found = np.asarray(found, np.float64); expected = np.asarray(expected, np.float64)
-  return np.linalg.norm(found-expected)/np.linalg.norm(expected)
-
-def measure_all(found, expected):
-  return {jax.tree_util.keystr(p): round(float(measure(f, e)), 5) for (p, f), e in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected))}
 
 
 @pytest.mark.parametrize(
