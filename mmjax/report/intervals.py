@@ -260,7 +260,7 @@ def t_coverage(angle: float, degrees: int) -> float:
 
 
 def t_quantile(confidence: float, degrees: int) -> float:
-  """The t for which P(|T| < t) = confidence, by bisection of the angle."""
+  """Finds t so that -t < T < t has this probability, bisecting its angle."""
   low, high = 0.0, math.pi / 2
   for _ in range(80):
     middle = (low + high) / 2
