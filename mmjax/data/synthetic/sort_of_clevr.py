@@ -30,6 +30,7 @@ IMAGE_SIZE = 75
 NUM_OBJECTS = len(COLORS)
 # Position of two numbers, colour and shape as one-hot vectors.
 NUM_FEATURES = 2 + NUM_OBJECTS + len(SHAPES)
+NUM_PER_TYPE = 3  # questions that may be asked of each colour
 _RADIUS = 5
 _LOWEST, _HIGHEST = _RADIUS, IMAGE_SIZE - 1 - _RADIUS
 _MIDDLE = (IMAGE_SIZE - 1) // 2
@@ -46,6 +47,16 @@ _TEXTS = {
     "how many objects have the shape of the {} object?",
   ),
 }
+
+
+def _make_stamps() -> np.ndarray:
+  """Makes the pixels of each shape around its middle, bool [2, 11, 11]."""
+  rows, columns = np.ogrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1]
+  circle = rows**2 + columns**2 <= (_RADIUS + 0.5) ** 2
+  return np.stack([np.ones_like(circle), circle])
+
+
+_STAMPS = _make_stamps()
 
 
 class Scene(NamedTuple):
@@ -101,12 +112,14 @@ def draw_questions(
 
   As in the public generator, the same question may be drawn again.
   """
-  questions = []
-  for kind in TYPES:
-    for _ in range(num_per_type):
-      number, color = rng.integers((len(_TEXTS[kind]), NUM_OBJECTS))
-      questions.append(ask(scene, kind, int(number), int(color)))
-  return questions
+  size = (len(TYPES), num_per_type)
+  numbers = rng.integers(NUM_PER_TYPE, size=size).tolist()
+  colors = rng.integers(NUM_OBJECTS, size=size).tolist()
+  return [
+    ask(scene, kind, number, color)
+    for row, kind in enumerate(TYPES)
+    for number, color in zip(numbers[row], colors[row], strict=True)
+  ]
 
 
 def ask(scene: Scene, kind: str, number: int, color: int) -> Question:
@@ -141,7 +154,7 @@ def list_questions(scene: Scene) -> list[Question]:
   return [
     ask(scene, kind, number, color)
     for kind in TYPES
-    for number in range(len(_TEXTS[kind]))
+    for number in range(NUM_PER_TYPE)
     for color in range(NUM_OBJECTS)
   ]
 
@@ -149,16 +162,13 @@ def list_questions(scene: Scene) -> list[Question]:
 def render(scene: Scene) -> np.ndarray:
   """Draws a scene on white, uint8 [75, 75, 3]."""
   image = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), 255, np.uint8)
-  rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
-  for name, (column, row), shape in zip(
-    _NAMES, scene.positions, scene.shapes, strict=True
+  for color, (column, row), shape in zip(
+    COLORS.values(), scene.positions - _RADIUS, scene.shapes, strict=True
   ):
-    across, down = np.abs(columns - column), np.abs(rows - row)
-    if SHAPES[shape] == "square":
-      inside = np.maximum(across, down) <= _RADIUS
-    else:
-      inside = across**2 + down**2 <= (_RADIUS + 0.5) ** 2
-    image[inside] = COLORS[name]
+    box = image[
+      row : row + _STAMPS.shape[1], column : column + _STAMPS.shape[2]
+    ]
+    box[_STAMPS[shape]] = color
   return image
 
 
@@ -177,12 +187,10 @@ def read_scene(image: np.ndarray) -> Scene:
     for number, color in enumerate(COLORS.values()):
       rows, columns = np.nonzero((image == color).all(axis=-1))
       if len(rows):
-        ends = np.array([[columns.min(), columns.max()], [0, 0]])
-        ends[1] = rows.min(), rows.max()
-        positions[number] = ends.sum(axis=1) // 2
+        positions[number] = columns.min(), rows.min()
         # A square fills its box, a circle does not.
-        shapes[number] = len(rows) < (2 * _RADIUS + 1) ** 2
-    scene = Scene(positions, shapes)
+        shapes[number] = len(rows) < _STAMPS[0].size
+    scene = Scene((positions + _RADIUS).clip(_LOWEST, _HIGHEST), shapes)
     if np.array_equal(render(scene), image):
       return scene
   raise ValueError(
