@@ -10,8 +10,10 @@ from mmjax.encoders.audio import ConvTransformerEncoder, FrameEncoder
 from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.front_end import FrontEnd
+from mmjax.encoders.graph import GraphStage
 from mmjax.encoders.records import RecordMlp, RecordTransformer
 from mmjax.encoders.spectrogram import SpectrogramEncoder
+from mmjax.encoders.staged import StagedEncoder
 
 _RNG = np.random.default_rng(2)
 _NAN = np.nan
@@ -140,6 +142,21 @@ CASES = {
     (FRAMES, FRAMES_MASK),
     (3, 11, 6),
     (7 * 6 + 6 + 12) + _BLOCK + 12,
+    FRAMES_MASK,
+  ),
+  "features_mlp_without_norm": (
+    FeatureEncoder(6, body="mlp", norm=False, mlp_dim=11),
+    (FRAMES, FRAMES_MASK),
+    (3, 11, 6),
+    (7 * 6 + 6) + 149 + 12,
+    FRAMES_MASK,
+  ),
+  "graph": (
+    StagedEncoder(FeatureEncoder(6), (GraphStage(2, num_heads=3, mlp_dim=11),)),
+    (FRAMES, FRAMES_MASK),
+    (3, 11, 6),
+    # Of a round matrices, norms and a perceptron; gains of the second.
+    (7 * 6 + 6 + 12) + 2 * (6 * 36 + 3 * 12 + 149) + 3 + 12,
     FRAMES_MASK,
   ),
   "bag_of_words": (

@@ -29,6 +29,8 @@ class FeatureEncoder(nn.Module):
     body: what follows the projection: "none", a perceptron on each step by
       itself ("mlp"), or what reads the sequence: "lstm", "gru" or
       "transformer".
+    norm: whether the projection is normed. Without, features that are near
+      give projections that are near, which positions of objects need.
     positions: whether fixed waves of the step's number are added to the
       projection.
     num_layers: layers of the body.
@@ -43,6 +45,7 @@ class FeatureEncoder(nn.Module):
 
   width: int
   body: str = "none"
+  norm: bool = True
   positions: bool = False
   num_layers: int = 1
   bidirectional: bool = True
@@ -73,7 +76,8 @@ class FeatureEncoder(nn.Module):
     values, mask = self._read(values, mask)
     dropout = Dropout(self.dropout_rate, deterministic=not train)
     states = Dense(self.width, name="project", **dtypes)(dropout(values))
-    states = nn.LayerNorm(name="project_norm", **dtypes)(states)
+    if self.norm:
+      states = nn.LayerNorm(name="project_norm", **dtypes)(states)
     if self.positions:
       table = sinusoidal_positions(*states.shape[1:])
       states = states + jnp.asarray(table, states.dtype)
