@@ -152,11 +152,15 @@ CASES = {
     FRAMES_MASK,
   ),
   "graph": (
-    StagedEncoder(FeatureEncoder(6), (GraphStage(2, num_heads=3, mlp_dim=11),)),
+    StagedEncoder(
+      FeatureEncoder(6), (GraphStage(2, num_heads=3, edge_dim=5, mlp_dim=11),)
+    ),
     (FRAMES, FRAMES_MASK),
     (3, 11, 6),
-    # Of a round matrices, norms and a perceptron; gains of the second.
-    (7 * 6 + 6 + 12) + 2 * (6 * 36 + 3 * 12 + 149) + 3 + 12,
+    # Of a round: an edge, its scores and message, norms, a perceptron.
+    (7 * 6 + 6 + 12)
+    + 2 * ((13 * 5 + 6 * 5) + 5 * 3 + 5 * 6 + 2 * 12 + 149)
+    + 12,
     FRAMES_MASK,
   ),
   "bag_of_words": (

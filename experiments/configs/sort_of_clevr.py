@@ -128,7 +128,13 @@ def scene_graph(encoder, width, dtype):
   return StagedEncoder(
     stem=encoder,
     stages=(
-      GraphStage(num_rounds=3, num_heads=4, mlp_dim=2 * width, dtype=dtype),
+      GraphStage(
+        num_rounds=2,
+        num_heads=8,
+        edge_dim=2 * width,
+        mlp_dim=2 * width,
+        dtype=dtype,
+      ),
     ),
   )
 

@@ -58,6 +58,11 @@ class SortOfClevr(picture_questions.PictureQuestions):
       raise ValueError(
         f"data.shown is {self.shown!r}; it must be 'image' or 'objects'"
       )
+    if self.shown == "objects" and self.image_size != scenes.IMAGE_SIZE:
+      raise ValueError(
+        f"data.image_size is {self.image_size}, but objects are read off"
+        f" pictures of {scenes.IMAGE_SIZE} pixels; leave it at that"
+      )
 
   @property
   def modality(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.array_types import Tokens
+from mmjax.array_types import Array, Tokens
 from mmjax.nn.additive_attention import AdditiveAttention
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
@@ -25,10 +25,37 @@ from mmjax.nn.target import split_target
 from mmjax.nn.tokens import check_modalities, clear_masked
 
 
+class QueryPooling(nn.Module):
+  """Averages tokens by additive attention of one query.
+
+  Sows the weights [B, N], zero for absent tokens, as `pool`.
+
+  Attributes:
+    hidden: width of the layer that scores a token.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  hidden: int
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(
+    self, values: Array, mask: Array, query: Array, *, train: bool
+  ) -> Array:
+    """Pools [B, N, D] with a mask [B, N] as [B, Q] asks, into [B, D]."""
+    seen, weights = AdditiveAttention(
+      self.hidden, dtype=self.dtype, param_dtype=self.param_dtype, name="look"
+    )(query[:, None], values, mask, train=train)
+    self.sow("intermediates", "pool", weights[:, 0, 0])
+    return seen[:, 0]
+
+
 class SoftAttention(nn.Module):
   """Averages the tokens of one modality as the others ask.
 
-  Sows the weights [B, 1, 1, N] as `question_over_<target>`.
+  Sows the weights of the target's tokens as `pool` under `pool_<target>`.
 
   Attributes:
     target: the modality whose tokens are looked at.
@@ -70,11 +97,10 @@ class SoftAttention(nn.Module):
     asked, present = ModalityPooling(
       self.width, self.pooling, name="ask", **dtypes
     )(others or {self.target: target})
-    query = sum(asked.values())[:, None]
-    seen, weights = AdditiveAttention(self.hidden, name="look", **dtypes)(
-      query, clear_masked(target, self.dtype), target.mask, train=train
+    query = sum(asked.values())
+    seen = QueryPooling(self.hidden, name=f"pool_{self.target}", **dtypes)(
+      clear_masked(target, self.dtype), target.mask, query, train=train
     )
-    self.sow("intermediates", f"question_over_{self.target}", weights)
     seen = Dense(self.width, name="seen", **dtypes)(seen)
     mask = jnp.stack(
       [
@@ -83,6 +109,6 @@ class SoftAttention(nn.Module):
       ],
       axis=1,
     )
-    values = jnp.concatenate([seen, query], axis=1)
+    values = jnp.stack([seen, query], axis=1)
     values = Dropout(self.dropout_rate)(values, deterministic=not train)
     return Tokens(jnp.where(mask[..., None], values, 0), mask, (1, 1))

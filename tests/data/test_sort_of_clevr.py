@@ -294,6 +294,7 @@ def test_one_example_of_the_user(shown, sort_of_clevr_assets, tmp_path):
 def test_bad_settings_are_explained(sort_of_clevr):
   for call, match in [
     (lambda: SortOfClevr(shown="sound"), "data.shown is 'sound'"),
+    (lambda: SortOfClevr("objects", image_size=64), "image_size is 64"),
     (lambda: SortOfClevr(questions_per_image=0), "data.questions_per_image"),
     (lambda: SortOfClevr(max_words=11).load_assets(), "to at least 12"),
     (lambda: sort_of_clevr.open_split("dev"), "sort_of_clevr has no split"),
