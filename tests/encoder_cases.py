@@ -10,10 +10,8 @@ from mmjax.encoders.audio import ConvTransformerEncoder, FrameEncoder
 from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.front_end import FrontEnd
-from mmjax.encoders.graph import GraphStage
 from mmjax.encoders.records import RecordMlp, RecordTransformer
 from mmjax.encoders.spectrogram import SpectrogramEncoder
-from mmjax.encoders.staged import StagedEncoder
 
 _RNG = np.random.default_rng(2)
 _NAN = np.nan
@@ -149,18 +147,6 @@ CASES = {
     (FRAMES, FRAMES_MASK),
     (3, 11, 6),
     (7 * 6 + 6) + 149 + 12,
-    FRAMES_MASK,
-  ),
-  "graph": (
-    StagedEncoder(
-      FeatureEncoder(6), (GraphStage(2, num_heads=3, edge_dim=5, mlp_dim=11),)
-    ),
-    (FRAMES, FRAMES_MASK),
-    (3, 11, 6),
-    # Of a round: an edge, its scores and message, norms, a perceptron.
-    (7 * 6 + 6 + 12)
-    + 2 * ((13 * 5 + 6 * 5) + 5 * 3 + 5 * 6 + 2 * 12 + 149)
-    + 12,
     FRAMES_MASK,
   ),
   "bag_of_words": (

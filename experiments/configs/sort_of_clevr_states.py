@@ -32,7 +32,7 @@ def objects_encoder(width, dtype):
 @auto_config
 def sort_of_clevr_states_mlp(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -42,7 +42,7 @@ def sort_of_clevr_states_mlp(
   python -m experiments.train sort_of_clevr_states_mlp \
     --workdir runs/states_mlp
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_mlp",
@@ -63,7 +63,7 @@ def sort_of_clevr_states_mlp(
 @auto_config
 def sort_of_clevr_states_relation_network(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -73,7 +73,7 @@ def sort_of_clevr_states_relation_network(
   python -m experiments.train sort_of_clevr_states_relation_network \
     --workdir runs/states_relation_network
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_relation_network",
@@ -94,7 +94,7 @@ def sort_of_clevr_states_relation_network(
 @auto_config
 def sort_of_clevr_states_graph(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -104,7 +104,7 @@ def sort_of_clevr_states_graph(
   python -m experiments.train sort_of_clevr_states_graph \
     --workdir runs/states_graph
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_graph",
@@ -125,7 +125,7 @@ def sort_of_clevr_states_graph(
 @auto_config
 def sort_of_clevr_states_graph_once(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -135,7 +135,7 @@ def sort_of_clevr_states_graph_once(
   python -m experiments.train sort_of_clevr_states_graph_once \
     --workdir runs/states_graph_once
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_graph_once",
@@ -156,7 +156,7 @@ def sort_of_clevr_states_graph_once(
 @auto_config
 def sort_of_clevr_states_graph_reasoning(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -166,7 +166,7 @@ def sort_of_clevr_states_graph_reasoning(
   python -m experiments.train sort_of_clevr_states_graph_reasoning \
     --workdir runs/states_graph_reasoning
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_graph_reasoning",
@@ -187,7 +187,7 @@ def sort_of_clevr_states_graph_reasoning(
 @auto_config
 def sort_of_clevr_states_co_attention(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -197,7 +197,7 @@ def sort_of_clevr_states_co_attention(
   python -m experiments.train sort_of_clevr_states_co_attention \
     --workdir runs/states_co_attention
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_co_attention",
@@ -218,7 +218,7 @@ def sort_of_clevr_states_co_attention(
 @auto_config
 def sort_of_clevr_states_soft_attention(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -228,7 +228,7 @@ def sort_of_clevr_states_soft_attention(
   python -m experiments.train sort_of_clevr_states_soft_attention \
     --workdir runs/states_soft_attention
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_soft_attention",
@@ -249,7 +249,7 @@ def sort_of_clevr_states_soft_attention(
 @auto_config
 def sort_of_clevr_states_hard_attention(
   width: int = 64,
-  num_steps: int = 6000,
+  num_steps: int = 12000,
   batch_size: int = 640,
   dtype: str = "float32",
   seed: int = 0,
@@ -259,7 +259,7 @@ def sort_of_clevr_states_hard_attention(
   python -m experiments.train sort_of_clevr_states_hard_attention \
     --workdir runs/states_hard_attention
 
-  Expect EXPECTED on the test split after MINUTES on 2 cores.
+  What it reaches, and in what time, stands in experiments/README.md.
   """
   return sort_of_clevr(
     name="sort_of_clevr_states_hard_attention",

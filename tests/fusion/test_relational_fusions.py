@@ -7,7 +7,6 @@ import pytest
 from fusion_contract import make_variables
 
 from mmjax.array_types import Tokens
-from mmjax.encoders.graph import GraphStage
 from mmjax.fusion.flat_mlp import FlatMlp
 from mmjax.fusion.graph_reasoning import GraphReasoningFusion
 from mmjax.fusion.relation_network import RelationFusion
@@ -144,48 +143,6 @@ def test_reasoning_sows_its_steps_and_follows_the_question():
   assert np.abs(alone.values[0] - alone.values[1]).max() > 1e-3
 
 
-def norm(params, inputs):
-  spread = np.sqrt(inputs.var(-1, keepdims=True) + 1e-6)
-  centred = (inputs - inputs.mean(-1, keepdims=True)) / spread
-  return centred * params["scale"] + params["bias"]
-
-
-def hear(params, nodes, i, there):
-  """What node i hears from those that are there, head by head, in loops."""
-  normed = norm(params["edge_norm"], nodes)
-  edges = []
-  for j in there:
-    hidden = dense(params["receiver"], normed[i])
-    hidden = relu(hidden + dense(params["sender"], normed[j]))
-    edges.append(relu(dense(params["edge"], hidden)))
-  scores = np.exp(np.stack([dense(params["score"], e) for e in edges]))
-  sent = np.stack([dense(params["message"], e) for e in edges])
-  heard, size = [], sent.shape[1] // scores.shape[1]
-  for head in range(scores.shape[1]):
-    share = scores[:, head] / scores[:, head].sum()
-    heard.append(share @ sent[:, head * size : (head + 1) * size])
-  return np.concatenate(heard)
-
-
-def test_a_stage_is_a_loop_over_edges():
-  stage = GraphStage(2, num_heads=7, edge_dim=3, mlp_dim=11)
-  params, (out, sown) = run(stage, TOKENS["objects"], ["intermediates"])
-  weights = sown["intermediates"]["token_over_token"]
-  assert [w.shape for w in weights] == [(3, 7, 5, 5)] * 2
-  for example, mask in enumerate(MASKS["objects"]):
-    there, nodes = np.flatnonzero(mask), OBJECTS[example]
-    for number in range(2 if len(there) else 0):
-      p = params[f"round_{number}"]
-      new = nodes.copy()
-      for i in there:
-        new[i] = nodes[i] + hear(p, nodes, i, there)
-        hidden = relu(dense(p["mlp"]["hidden"], norm(p["mlp_norm"], new[i])))
-        new[i] = new[i] + dense(p["mlp"]["out"], hidden)
-      nodes = new
-    expected = np.where(mask[:, None], norm(params["out_norm"], nodes), 0)
-    np.testing.assert_allclose(out.values[example], expected, atol=2e-5)
-
-
 @pytest.mark.parametrize(
   ("module", "message"),
   [
@@ -203,13 +160,4 @@ def test_what_cannot_be_is_named(module, message):
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(
       lambda rng: module.init(rng, TOKENS, train=False), jax.random.key(0)
-    )
-
-
-@pytest.mark.parametrize("stage", [GraphStage(0), GraphStage(num_heads=3)])
-def test_a_stage_that_cannot_be_is_named(stage):
-  with pytest.raises(ValueError, match=r"at least one round.*\[3, 5, 7\]"):
-    jax.eval_shape(
-      lambda rng: stage.init(rng, TOKENS["objects"], train=False),
-      jax.random.key(0),
     )
