@@ -13,8 +13,8 @@ from fiddle.experimental.auto_config import auto_config
 
 from mmjax.data.sort_of_clevr import SortOfClevr
 from mmjax.encoders.bag_of_words import BagOfWords
+from mmjax.encoders.extended import ExtendedEncoder
 from mmjax.encoders.graph import GraphStage
-from mmjax.encoders.staged import StagedEncoder
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.fusion.co_attention import CoAttention
 from mmjax.fusion.flat_mlp import FlatMlp
@@ -125,7 +125,7 @@ def graph_reasoning(shown, width, dtype):
 @auto_config
 def scene_graph(encoder, width, dtype):
   """Objects hear each other in rounds, once for all questions of a scene."""
-  return StagedEncoder(
+  return ExtendedEncoder(
     stem=encoder,
     stages=(
       GraphStage(

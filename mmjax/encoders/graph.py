@@ -1,7 +1,7 @@
 """A stage of an encoder: tokens as nodes of a complete graph, in rounds.
 
-It stands behind any encoder, in a `StagedEncoder`. In a model of questions the
-rounds are then done once a scene, however many questions there are about it.
+It stands behind any encoder, in an `ExtendedEncoder`. In a model of questions
+the rounds are then done once a scene, however many ask about it.
 
 Battaglia et al. 2018, "Relational inductive biases, deep learning, and graph
 networks", https://arxiv.org/abs/1806.01261.

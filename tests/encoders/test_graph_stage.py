@@ -8,9 +8,9 @@ import pytest
 from fusion_contract import make_variables, sizes_by_path
 
 from mmjax.array_types import Tokens
+from mmjax.encoders.extended import ExtendedEncoder
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.graph import GraphStage
-from mmjax.encoders.staged import StagedEncoder
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -118,7 +118,7 @@ def test_half_precision_is_kept_and_near():
 
 
 def test_it_stands_behind_any_encoder():
-  encoder = StagedEncoder(FeatureEncoder(6), (GraphStage(1, 3, 5, 11),))
+  encoder = ExtendedEncoder(FeatureEncoder(6), (GraphStage(1, 3, 5, 11),))
   out = jax.eval_shape(
     lambda rng: encoder.init_with_output(rng, VALUES, MASK, train=False)[0],
     jax.random.key(0),
