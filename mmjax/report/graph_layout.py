@@ -1,0 +1,252 @@
+"""Where the parts of a graph's drawing lie, in inches from the upper left.
+
+Nodes of a picture lie on it, others in columns at its right; frames lie in a
+row. A view of several steps gets a picture, or a row, for each.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmjax.report.graph_view import Edge, End, GraphStep, GraphView
+
+NARROW, WIDE = 3.6, 7.4  # inches
+_GAP = 0.12
+_TITLE = 0.2  # above a step
+_ROW = 0.155  # of a word
+_ARCS = 0.62  # above and below a row of frames
+
+Box = tuple[float, float, float, float]  # left, top, width, height
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """The place of one step.
+
+  Attributes:
+    step: the step.
+    title: above the panel; empty without.
+    pictures: boxes of the picture, or of each frame.
+    places: x and y of each node.
+    columns: the nodes that stand in columns, whose labels are always written.
+    arcs: whether nodes are whole frames, whose edges run above and below.
+  """
+
+  step: GraphStep
+  title: str
+  pictures: Sequence[Box]
+  places: Mapping[End, tuple[float, float]]
+  columns: frozenset[End]
+  arcs: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """The panels, and the size of all in inches."""
+
+  width: float
+  height: float
+  panels: Sequence[Panel]
+
+
+def is_wide(view: GraphView) -> bool:
+  """Whether a view needs the width of a page rather than that of a card."""
+  return view.num_frames > 6
+
+
+def lay_out(view: GraphView, aspect: float) -> Layout:
+  """Places the nodes of all steps.
+
+  Args:
+    view: what is drawn.
+    aspect: width by height of the picture, or of a frame.
+  """
+  total = WIDE if is_wide(view) else NARROW
+  if view.num_frames:
+    return _lay_out_rows(view, aspect, total)
+  if len(view.steps) == 1:
+    return _lay_out_picture(view, aspect)
+  columns = 2 if len(view.steps) == 4 else min(3, len(view.steps))
+  width = min((total - _GAP * (columns - 1)) / columns, 1.7)
+  width, height = _fit(aspect, width, 1.7)
+  panels = []
+  for number, step in enumerate(view.steps):
+    row, column = divmod(number, columns)
+    box = (
+      column * (width + _GAP),
+      _TITLE + row * (height + _TITLE + _GAP),
+      width,
+      height,
+    )
+    panels.append(_make_panel(view, step, [box], f"step {number + 1}"))
+  rows = math.ceil(len(view.steps) / columns)
+  return Layout(total, rows * (height + _TITLE + _GAP) - _GAP, panels)
+
+
+def edge_outline(
+  panel: Panel, edge: Edge, wide: float, thin: float
+) -> np.ndarray:
+  """The outline [K, 2] of an edge: wide at its sender, thin at its receiver.
+
+  Edges are bent, so that those in a line do not cover each other. Between whole
+  frames they run forwards in time above the row, backwards below.
+
+  Args:
+    panel: where the nodes lie.
+    edge: whose nodes are in the panel.
+    wide: inches at the sender.
+    thin: inches at the receiver.
+  """
+  start, end = (np.array(panel.places[e]) for e in (edge.sender, edge.receiver))
+  offset = end - start
+  length = float(np.hypot(*offset))
+  if length == 0:
+    return np.zeros((0, 2))
+  normal = np.array([offset[1], -offset[0]]) / length
+  if panel.arcs:
+    half = panel.pictures[0][3] / 2
+    sign = -1.0 if offset[0] > 0 else 1.0
+    start, end = start + [0, sign * half], end + [0, sign * half]
+    # A bend of u reaches u / 2 from the line.
+    bend = np.array([0, sign * 2 * _ARCS * _reach(length)])
+  elif {edge.sender, edge.receiver} <= panel.columns:
+    bend = np.array([-0.25, 0.0])
+  else:
+    bend = 0.14 * length * normal
+  time = np.linspace(0, 1, 13)[:, None]
+  middle = (start + end) / 2 + bend
+  line = (1 - time) ** 2 * start + 2 * time * (1 - time) * middle
+  line = line + time**2 * end
+  slope = 2 * (1 - time) * (middle - start) + 2 * time * (end - middle)
+  slope /= np.maximum(np.hypot(*slope.T)[:, None], 1e-9)
+  across = np.stack([slope[:, 1], -slope[:, 0]], axis=1)
+  across = across * (wide + (thin - wide) * time) / 2
+  return np.concatenate([line + across, (line - across)[::-1]])
+
+
+def place_labels(
+  anchors: Sequence[tuple[float, float]],
+  radii: Sequence[float],
+  sizes: Sequence[tuple[float, float]],
+  bounds: Box,
+) -> list[tuple[float, float] | None]:
+  """Finds room for labels beside their nodes, without overlap.
+
+  Args:
+    anchors: x and y of the nodes, those that matter most first.
+    radii: of the nodes.
+    sizes: width and height of the labels.
+    bounds: where labels may be.
+
+  Returns:
+    The middle of each label; None where there is no room for it.
+  """
+  taken = [
+    (x - radius, y - radius, 2 * radius, 2 * radius)
+    for (x, y), radius in zip(anchors, radii, strict=True)
+  ]
+  middles: list[tuple[float, float] | None] = []
+  for (x, y), radius, (width, height) in zip(
+    anchors, radii, sizes, strict=True
+  ):
+    right, below = radius + width / 2 + 0.02, radius + height / 2 + 0.005
+    for dx, dy in ((right, 0), (-right, 0), (0, below), (0, -below)):
+      box = (x + dx - width / 2, y + dy - height / 2, width, height)
+      if _lies_in(box, bounds) and not any(_overlap(box, t) for t in taken):
+        taken.append(box)
+        middles.append((x + dx, y + dy))
+        break
+    else:
+      middles.append(None)
+  return middles
+
+
+def _lay_out_picture(view: GraphView, aspect: float) -> Layout:
+  """One picture, and columns at its right."""
+  columns: dict[str, list[End]] = {}
+  for node in view.nodes:
+    if node.place is None:
+      columns.setdefault(node.end[0], []).append(node.end)
+  width, height = _fit(aspect, 2.0 if columns else 2.3, 2.0)
+  longest = max((len(ends) for ends in columns.values()), default=0)
+  total = max(height, _ROW * longest)
+  box = (0.0, (total - height) / 2, width, height)
+  panel = _make_panel(view, view.steps[0], [box], "")
+  places = dict(panel.places)
+  room = (NARROW - width) / max(len(columns), 1)
+  for number, ends in enumerate(columns.values()):
+    for row, end in enumerate(ends):
+      y = (row + 0.5) * total / len(ends)
+      places[end] = (width + number * room + min(0.45, room / 2), y)
+  columned = frozenset(end for ends in columns.values() for end in ends)
+  panel = dataclasses.replace(panel, places=places, columns=columned)
+  return Layout(NARROW, total, [panel])
+
+
+def _lay_out_rows(view: GraphView, aspect: float, total: float) -> Layout:
+  """A row of frames for each step."""
+  number = view.num_frames
+  gap = min(0.06, 0.15 * total / number)
+  width, height = _fit(aspect, (total - gap * (number - 1)) / number, 1.0)
+  arcs = any(node.frame is not None and node.place is None for node in view.nodes)
+  room = _ARCS if arcs and any(step.edges for step in view.steps) else 0.0
+  title = _TITLE if len(view.steps) > 1 else 0.0
+  row_height = title + height + 2 * room
+  panels = []
+  for row, step in enumerate(view.steps):
+    top = row * (row_height + _GAP) + title + room
+    boxes = [
+      (frame * (width + gap), top, width, height) for frame in range(number)
+    ]
+    name = f"step {row + 1}" if title else ""
+    panels.append(_make_panel(view, step, boxes, name))
+  width = number * (width + gap) - gap
+  return Layout(
+    max(width, NARROW), len(panels) * (row_height + _GAP) - _GAP, panels
+  )
+
+
+def _make_panel(
+  view: GraphView, step: GraphStep, boxes: Sequence[Box], title: str
+) -> Panel:
+  """Places the nodes that lie on the picture, or on frames."""
+  places = {}
+  for node in view.nodes:
+    if node.place is None and node.frame is None:
+      continue
+    left, top, width, height = boxes[node.frame or 0]
+    x, y = node.place or (0.5, 0.5)
+    places[node.end] = (left + x * width, top + y * height)
+  arcs = any(node.frame is not None and node.place is None for node in view.nodes)
+  return Panel(step, title, boxes, places, frozenset(), arcs)
+
+
+def _fit(aspect: float, width: float, height: float) -> tuple[float, float]:
+  """The largest size of that aspect within a width and a height."""
+  scale = min(width / aspect, height)
+  return aspect * scale, scale
+
+
+def _reach(length: float) -> float:
+  """How far an arc stands out, a share of the room; longer ones further."""
+  return min(1.0, 0.3 + 0.25 * length)
+
+
+def _lies_in(box: Box, bounds: Box) -> bool:
+  return (
+    box[0] >= bounds[0]
+    and box[1] >= bounds[1]
+    and box[0] + box[2] <= bounds[0] + bounds[2]
+    and box[1] + box[3] <= bounds[1] + bounds[3]
+  )
+
+
+def _overlap(one: Box, other: Box) -> bool:
+  return (
+    one[0] < other[0] + other[2]
+    and other[0] < one[0] + one[2]
+    and one[1] < other[1] + other[3]
+    and other[1] < one[1] + one[3]
+  )
