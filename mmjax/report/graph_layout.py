@@ -108,7 +108,8 @@ def edge_outline(
   if panel.arcs:
     half = panel.pictures[0][3] / 2
     sign = -1.0 if offset[0] > 0 else 1.0
-    start, end = start + [0, sign * half], end + [0, sign * half]
+    shift = np.array([0, sign * half])
+    start, end = start + shift, end + shift
     # A bend of u reaches u / 2 from the line.
     bend = np.array([0, sign * 2 * _ARCS * _reach(length)])
   elif {edge.sender, edge.receiver} <= panel.columns:
@@ -190,7 +191,7 @@ def _lay_out_rows(view: GraphView, aspect: float, total: float) -> Layout:
   number = view.num_frames
   gap = min(0.06, 0.15 * total / number)
   width, height = _fit(aspect, (total - gap * (number - 1)) / number, 1.0)
-  arcs = any(node.frame is not None and node.place is None for node in view.nodes)
+  arcs = view.has_frame_nodes
   room = _ARCS if arcs and any(step.edges for step in view.steps) else 0.0
   title = _TITLE if len(view.steps) > 1 else 0.0
   row_height = title + height + 2 * room
@@ -219,7 +220,7 @@ def _make_panel(
     left, top, width, height = boxes[node.frame or 0]
     x, y = node.place or (0.5, 0.5)
     places[node.end] = (left + x * width, top + y * height)
-  arcs = any(node.frame is not None and node.place is None for node in view.nodes)
+  arcs = view.has_frame_nodes
   return Panel(step, title, boxes, places, frozenset(), arcs)
 
 

@@ -91,6 +91,13 @@ class GraphView:
     frames = [node.frame for node in self.nodes if node.frame is not None]
     return max(frames) + 1 if frames else 0
 
+  @property
+  def has_frame_nodes(self) -> bool:
+    """Whether whole frames are nodes, rather than places in them."""
+    return any(
+      node.frame is not None and node.place is None for node in self.nodes
+    )
+
 
 def make_nodes(sets: Mapping[str, NodeSet]) -> list[Node]:
   """Lists the nodes that are present, set by set."""
@@ -121,9 +128,7 @@ def strongest_edges(
   best: dict[frozenset[End], Edge] = {}
   for (receiver, sender), matrix in weights.items():
     for row, column in np.argwhere(np.nan_to_num(matrix) > 0).tolist():
-      edge = Edge(
-        (receiver, row), (sender, column), float(matrix[row, column])
-      )
+      edge = Edge((receiver, row), (sender, column), float(matrix[row, column]))
       if edge.receiver == edge.sender:
         continue
       if edge.receiver not in nodes or edge.sender not in nodes:
@@ -157,14 +162,22 @@ def make_graph(
   Returns:
     The view, or None if nothing of it can be drawn.
   """
+  timed = {name for name, nodes in sets.items() if nodes.frames is not None}
   placed = {name for name, nodes in sets.items() if nodes.is_placed}
+  # Beside a row of frames there is no room for anything else.
+  placed = timed or placed
+  weights = {
+    pair: matrix
+    for pair, matrix in weights.items()
+    if (timed >= set(pair) if timed else placed & set(pair))
+  }
   nodes = make_nodes(sets)
   ends = {node.end for node in nodes}
   parts = {
     within: {
       pair: matrix
       for pair, matrix in weights.items()
-      if (pair[0] == pair[1]) == within and placed & set(pair)
+      if (pair[0] == pair[1]) == within
     }
     for within in (True, False)
   }

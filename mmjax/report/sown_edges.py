@@ -1,4 +1,4 @@
-"""Edges and walks in what a model sows, as matrices between named sets of nodes.
+"""Edges and walks in what a model sows, as matrices between sets of nodes.
 
 The names that are looked for stand in `mmjax.report.sown_graphs`.
 """

@@ -11,10 +11,10 @@ What is looked for, by name, with q, k and m for sets of nodes:
   a set, once a step;
 - `pool` [1, N], see `mmjax.report.attention`.
 
-Whose nodes are meant is read off the names of the modules around: `encoders_m`,
-anything else that ends in `_m`, or `layers_k_..._q` for edges from k to q. Where
-they do not tell, it is the one set on a picture or along frames that has so many
-nodes; if two have, nothing is drawn, rather than the wrong thing.
+Whose nodes are meant is read off the names of the modules around: those that
+end in `_m`, such as `encoders_m`, or `layers_k_..._q` for edges from k to q.
+Where they do not tell, it is the one set on a picture or along frames that has
+so many nodes; if two have, nothing is drawn, rather than the wrong thing.
 """
 
 import dataclasses
