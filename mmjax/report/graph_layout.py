@@ -27,19 +27,40 @@ class Panel:
 
   Attributes:
     step: the step.
-    title: above the panel; empty without.
+    title: what stands above; empty for nothing.
     pictures: boxes of the picture, or of each frame.
     places: x and y of each node.
-    columns: the nodes that stand in columns, whose labels are always written.
-    arcs: whether nodes are whole frames, whose edges run above and below.
+    boxes: the picture, or the frame, that each node lies on.
+    columns: the nodes that lie nowhere and stand in columns.
+    arcs: room above for the edges between whole frames; None if nodes are not
+      whole frames.
   """
 
   step: GraphStep
   title: str
   pictures: Sequence[Box]
   places: Mapping[End, tuple[float, float]]
-  columns: frozenset[End]
-  arcs: bool = False
+  boxes: Mapping[End, Box]
+  columns: frozenset[End] = frozenset()
+  arcs: float | None = None
+
+  @property
+  def linked(self) -> set[End]:
+    """The nodes with an edge."""
+    edges = self.step.edges
+    return {end for edge in edges for end in (edge.receiver, edge.sender)}
+
+  @property
+  def scale(self) -> float:
+    """How large nodes and edges are, 1 on a picture of two inches."""
+    _, _, width, height = self.pictures[0]
+    return min(max(math.sqrt(width * height) / 2, 0.5), 1.0)
+
+  @property
+  def title_place(self) -> tuple[float, float]:
+    """Left and bottom of the title."""
+    left, top, *_ = self.pictures[0]
+    return left, top - 0.03 - (self.arcs or 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +74,7 @@ class Layout:
 
 def is_wide(view: GraphView) -> bool:
   """Whether a view needs the width of a page rather than that of a card."""
-  return view.num_frames > 6
+  return view.num_frames > (6 if view.has_frame_nodes else 2)
 
 
 def lay_out(view: GraphView, aspect: float) -> Layout:
@@ -105,7 +126,7 @@ def edge_outline(
   if length == 0:
     return np.zeros((0, 2))
   normal = np.array([offset[1], -offset[0]]) / length
-  if panel.arcs:
+  if panel.arcs is not None:
     half = panel.pictures[0][3] / 2
     sign = -1.0 if offset[0] > 0 else 1.0
     shift = np.array([0, sign * half])
@@ -125,43 +146,6 @@ def edge_outline(
   across = np.stack([slope[:, 1], -slope[:, 0]], axis=1)
   across = across * (wide + (thin - wide) * time) / 2
   return np.concatenate([line + across, (line - across)[::-1]])
-
-
-def place_labels(
-  anchors: Sequence[tuple[float, float]],
-  radii: Sequence[float],
-  sizes: Sequence[tuple[float, float]],
-  bounds: Box,
-) -> list[tuple[float, float] | None]:
-  """Finds room for labels beside their nodes, without overlap.
-
-  Args:
-    anchors: x and y of the nodes, those that matter most first.
-    radii: of the nodes.
-    sizes: width and height of the labels.
-    bounds: where labels may be.
-
-  Returns:
-    The middle of each label; None where there is no room for it.
-  """
-  taken = [
-    (x - radius, y - radius, 2 * radius, 2 * radius)
-    for (x, y), radius in zip(anchors, radii, strict=True)
-  ]
-  middles: list[tuple[float, float] | None] = []
-  for (x, y), radius, (width, height) in zip(
-    anchors, radii, sizes, strict=True
-  ):
-    right, below = radius + width / 2 + 0.02, radius + height / 2 + 0.005
-    for dx, dy in ((right, 0), (-right, 0), (0, below), (0, -below)):
-      box = (x + dx - width / 2, y + dy - height / 2, width, height)
-      if _lies_in(box, bounds) and not any(_overlap(box, t) for t in taken):
-        taken.append(box)
-        middles.append((x + dx, y + dy))
-        break
-    else:
-      middles.append(None)
-  return middles
 
 
 def _lay_out_picture(view: GraphView, aspect: float) -> Layout:
@@ -190,38 +174,48 @@ def _lay_out_rows(view: GraphView, aspect: float, total: float) -> Layout:
   """A row of frames for each step."""
   number = view.num_frames
   gap = min(0.06, 0.15 * total / number)
-  width, height = _fit(aspect, (total - gap * (number - 1)) / number, 1.0)
-  arcs = view.has_frame_nodes
-  room = _ARCS if arcs and any(step.edges for step in view.steps) else 0.0
+  width, height = _fit(aspect, (total - gap * (number - 1)) / number, 1.3)
   title = _TITLE if len(view.steps) > 1 else 0.0
-  row_height = title + height + 2 * room
-  panels = []
+  frames = {node.end: node.frame for node in view.nodes}
+  panels, top = [], 0.0
   for row, step in enumerate(view.steps):
-    top = row * (row_height + _GAP) + title + room
+    above, below = _arc_room(step, frames) if view.has_frame_nodes else (0, 0)
+    top += title + above
     boxes = [
       (frame * (width + gap), top, width, height) for frame in range(number)
     ]
     name = f"step {row + 1}" if title else ""
-    panels.append(_make_panel(view, step, boxes, name))
+    panel = _make_panel(view, step, boxes, name)
+    if view.has_frame_nodes:
+      panel = dataclasses.replace(panel, arcs=above)
+    panels.append(panel)
+    top += height + below + _GAP
   width = number * (width + gap) - gap
-  return Layout(
-    max(width, NARROW), len(panels) * (row_height + _GAP) - _GAP, panels
-  )
+  return Layout(max(width, NARROW), top - _GAP, panels)
+
+
+def _arc_room(
+  step: GraphStep, frames: Mapping[End, int | None]
+) -> tuple[float, float]:
+  """The room for arcs above a row and below, if there are any."""
+  pairs = [(frames[e.sender], frames[e.receiver]) for e in step.edges]
+  above = any(sender < receiver for sender, receiver in pairs)
+  below = any(sender > receiver for sender, receiver in pairs)
+  return _ARCS * above, _ARCS * below
 
 
 def _make_panel(
   view: GraphView, step: GraphStep, boxes: Sequence[Box], title: str
 ) -> Panel:
   """Places the nodes that lie on the picture, or on frames."""
-  places = {}
+  places, beneath = {}, {}
   for node in view.nodes:
     if node.place is None and node.frame is None:
       continue
-    left, top, width, height = boxes[node.frame or 0]
+    left, top, width, height = beneath[node.end] = boxes[node.frame or 0]
     x, y = node.place or (0.5, 0.5)
     places[node.end] = (left + x * width, top + y * height)
-  arcs = view.has_frame_nodes
-  return Panel(step, title, boxes, places, frozenset(), arcs)
+  return Panel(step, title, boxes, places, beneath)
 
 
 def _fit(aspect: float, width: float, height: float) -> tuple[float, float]:
@@ -233,21 +227,3 @@ def _fit(aspect: float, width: float, height: float) -> tuple[float, float]:
 def _reach(length: float) -> float:
   """How far an arc stands out, a share of the room; longer ones further."""
   return min(1.0, 0.3 + 0.25 * length)
-
-
-def _lies_in(box: Box, bounds: Box) -> bool:
-  return (
-    box[0] >= bounds[0]
-    and box[1] >= bounds[1]
-    and box[0] + box[2] <= bounds[0] + bounds[2]
-    and box[1] + box[3] <= bounds[1] + bounds[3]
-  )
-
-
-def _overlap(one: Box, other: Box) -> bool:
-  return (
-    one[0] < other[0] + other[2]
-    and other[0] < one[0] + one[2]
-    and one[1] < other[1] + other[3]
-    and other[1] < one[1] + one[3]
-  )

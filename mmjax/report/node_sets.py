@@ -138,7 +138,7 @@ def sown_nodes(intermediates: Mapping) -> dict[str, NodeSet]:
       masks[name] = np.asarray(values[-1])[0]
   return {
     name: NodeSet(
-      [f"{name} {number + 1}" for number in range(len(found))],
+      [f"#{number + 1}" for number in range(len(found))],
       masks.get(name, np.ones(len(found), bool)),
       found,
     )
