@@ -133,8 +133,9 @@ def words_over_image(
     text: name of the modality with the words.
 
   Returns:
-    [W, height, width] with W ≤ `num_words`; None without such attention or
-    where the image's tokens do not fill the grid.
+    [W, height, width] with W ≤ `num_words`, or W = 1 if the text is one token;
+    None without such attention or where the image's tokens do not fill the
+    grid.
   """
   weights = final_weights(attention, text, image)
   if weights is None or grid is None or weights.shape[1] != grid[0] * grid[1]:
@@ -159,18 +160,16 @@ def image_over_words(
 
   Returns:
     [num_words] with sum 1 (words that the model cut off get 0), or None
-    without such attention.
+    without such attention, or if the text is one token and not one a word.
   """
   weights = final_weights(attention, image, text)
-  if weights is None:
-    return None
-  return _shares(weights.mean(axis=0), num_words)
+  return None if weights is None else _shares(weights.mean(axis=0), num_words)
 
 
 def pooled_words(
   attention: Mapping[str, np.ndarray], num_words: int, *, text: str = "text"
 ) -> np.ndarray | None:
-  """How much each word weighs in the pooled text, [num_words] with sum 1."""
+  """How much each word weighs in the pooled text, as `image_over_words`."""
   weights = attention.get(f"pool_{text}")
   return None if weights is None else _shares(weights, num_words)
 
@@ -188,8 +187,10 @@ def pooled_cells(
   return weights.reshape(grid)
 
 
-def _shares(weights: np.ndarray, num_words: int) -> np.ndarray:
+def _shares(weights: np.ndarray, num_words: int) -> np.ndarray | None:
   """Pads or cuts to `num_words` and divides by the sum, if there is any."""
+  if len(weights) == 1 < num_words:  # the text as a whole, not its first word
+    return None
   shares = np.zeros(num_words)
   kept = weights[:num_words]
   shares[: len(kept)] = kept

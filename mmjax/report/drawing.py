@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,7 +73,7 @@ def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
   with style():
     heights = [1.9, 1.95 * num_rows + 0.01]
     for graph in view.graphs:
-      heights.append(graph_size(graph, graph_pictures(view, graph))[1] + 0.55)
+      heights.append(graph_size(graph, graph_pictures(view, graph))[1] + 0.75)
     figure = new_figure(7.6, sum(heights))
     parts = figure.subfigures(len(heights), 1, height_ratios=heights)
     for part in parts:
@@ -127,7 +128,7 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
 
 
 def _caption(part: Figure, text: str, theme: Theme) -> None:
-  part.supxlabel(text, color=theme.muted, fontsize=9)
+  part.supxlabel(textwrap.fill(text, 100), color=theme.muted, fontsize=9)
 
 
 def _draw_bars(

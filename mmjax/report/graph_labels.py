@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Polygon, Rectangle
-from matplotlib.patheffects import withStroke
 
 from mmjax.report.figures import shorten
 from mmjax.report.graph_layout import Box, Layout, Panel
@@ -37,14 +36,16 @@ def draw_labels(
   """
   shares, linked = panel.step.shares, panel.linked
   few = sum(nodes[end].show_label for end in extents) <= MOST_LABELS
+  few = few and not panel.title  # pictures of steps are small
   ends = sorted(extents, key=lambda end: (-shares.get(end, 0.0), end))
   texts = []
   for end in ends:
-    name = ""
-    if nodes[end].show_label and (few or end in linked):
-      name = shorten(nodes[end].label, 12)
     share = shares.get(end, 0.0)
     number = f"{100 * share:.0f} %" if share >= LEAST_SHARE else ""
+    shown = few or number or (end in linked and not panel.title)
+    name = ""
+    if nodes[end].show_label and shown:
+      name = shorten(nodes[end].label, 12)
     # Where there is no room for both, the number says more.
     both = f"{name} {number}".strip()
     texts.append([text for text in dict.fromkeys((both, number)) if text])
@@ -238,7 +239,7 @@ def _write(
     color=ink.ink,
     fontsize=size,
     parse_math=False,
-    path_effects=[withStroke(linewidth=1.6, foreground=ink.surface, alpha=0.8)],
+    bbox={"facecolor": ink.surface, "alpha": 0.7, "lw": 0, "pad": 0.4},
     **alignment,
   )
 

@@ -239,12 +239,12 @@ def make_walk(
       edges, total = strongest_edges({(name, name): passed}, ends, PER_STEP)
       most, counted = max(most, total), max(counted, len(edges))
     steps.append(GraphStep(_pick_shares({name: attended}, ends), edges))
-  caption = "Circles: where each step attends."
+  caption = "Where each step attends."
   if counted:
-    which = f"the {counted} strongest" if counted < most else f"all {counted}"
-    caption += (
-      f" Edges: {which} of {most:,} between two steps, by how open the way is"
-      " times how much its start was attended to."
+    which = f"The {counted} strongest of" if counted < most else "All"
+    caption = (
+      f"{which} {most:,} ways into a step: how open a way is times how much the"
+      " step before attended to its start."
     )
   return GraphView(title, caption, drawn, steps)
 

@@ -124,8 +124,9 @@ def word_maps(view: ExampleView) -> list[tuple[str, np.ndarray]]:
   """The maps to draw on the image, with names.
 
   Returns:
-    First `all words`, the mean of the maps, then one map [h, w] a word; and
-    `pooling`, where the image is pooled by attention. Empty without any.
+    First `all words`, the mean of the maps, then one map [h, w] a word, or
+    `all words` alone if the text is one token; and `pooling`, where the image
+    is pooled by attention. Empty without any.
   """
   if view.image is None:
     return []
@@ -136,7 +137,8 @@ def word_maps(view: ExampleView) -> list[tuple[str, np.ndarray]]:
   named = []
   if maps is not None and len(maps):
     named.append(("all words", maps.mean(axis=0)))
-    named.extend(zip(view.words, maps, strict=False))
+    if len(maps) > 1 or len(view.words) == 1:
+      named.extend(zip(view.words, maps, strict=False))
   pooled = attention_lib.pooled_cells(view.attention, view.grid, image=image)
   if pooled is not None:
     named.append(("pooling", pooled))
