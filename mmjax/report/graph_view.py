@@ -189,9 +189,7 @@ def make_graph(
     return None
   used = {name for pair in weights for name in pair} | {end[0] for end in kept}
   counts = [
-    f"the {len(drawn)} strongest of {total:,} edges {where}"
-    if len(drawn) < total
-    else f"all {total:,} edges {where}"
+    f"{_count(len(drawn), total, 'edge')} {where}"
     for drawn, total, where in (
       (within, num_within, "within a modality"),
       (across, num_across, "across modalities"),
@@ -241,10 +239,10 @@ def make_walk(
     steps.append(GraphStep(_pick_shares({name: attended}, ends), edges))
   caption = "Where each step attends."
   if counted:
-    which = f"The {counted} strongest of" if counted < most else "All"
+    ways = _count(counted, most, "way")
     caption = (
-      f"{which} {most:,} ways into a step: how open a way is times how much the"
-      " step before attended to its start."
+      f"{ways[:1].upper()}{ways[1:]} into a step: how open a way is times how"
+      " much the step before attended to its start."
     )
   return GraphView(title, caption, drawn, steps)
 
@@ -265,6 +263,13 @@ def describe_graph(view: GraphView, limit: int = 5) -> str:
     one = "; ".join(filter(None, [", ".join(nodes[:limit]), "; ".join(edges)]))
     told.append(f"Step {number}: {one}" if len(view.steps) > 1 else one)
   return ". ".join(told)
+
+
+def _count(drawn: int, total: int, thing: str) -> str:
+  """How many are drawn, of how many."""
+  if drawn < total:
+    return f"the {drawn} strongest of {total:,} {thing}s"
+  return f"the only {thing}" if total == 1 else f"all {total:,} {thing}s"
 
 
 def _pick_shares(

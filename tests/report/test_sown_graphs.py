@@ -49,7 +49,8 @@ def test_the_last_round_is_drawn_averaged_over_heads():
   assert (edge.sender, edge.receiver) == (("objects", 1), ("objects", 2))
   assert edge.weight == 0.25
   assert view.caption == (
-    "All 1 edges within a modality, of the last of 2 rounds, mean over 2 heads."
+    "The only edge within a modality, of the last of 2 rounds, mean over 2"
+    " heads."
   )
 
 
