@@ -91,7 +91,7 @@ def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
           parts[1], "where each word looks: bright cells weigh most", theme
         )
     for part, graph in zip(parts[2:], view.graphs, strict=True):
-      part.suptitle(graph.title, color=theme.ink, fontsize=10)
+      part.suptitle(graph.title, color=theme.ink, fontsize=10, parse_math=False)
       pictures = graph_pictures(view, graph)
       draw_graph(part.add_subplot(), graph, pictures, theme)
       _caption(part, graph.caption, theme)
