@@ -184,14 +184,14 @@ def _find_nodes(
 ) -> dict[str, NodeSet]:
   """Finds where the tokens of each modality of one example lie."""
   sets = {}
-  for m in sorted(set(grids) | {m for m in batch if f"{m}_mask" in batch}):
-    mask = np.asarray(batch.get(f"{m}_mask", [True]))[0]
-    if m in grids:
+  for m in sorted(m for m in batch if f"{m}_mask" in batch):
+    mask = np.asarray(batch[f"{m}_mask"])[0]
+    if np.ndim(batch[m]) == 5:  # a clip, whose frames may have grids
+      sets[m] = frame_nodes(np.broadcast_to(mask, batch[m].shape[1]))
+    elif m in grids:
       sets[m] = grid_nodes(grids[m], bool(mask.any()))
     elif m == "text":
       sets[m] = word_nodes(words, mask)
-    elif batch[m].ndim == 5:
-      sets[m] = frame_nodes(np.broadcast_to(mask, batch[m].shape[1]))
   for m, (labels, places) in data.place_tokens(batch).items():
     mask = np.asarray(batch[f"{m}_mask"])[0]
     sets[m] = NodeSet(labels, np.broadcast_to(mask, len(labels)), places)

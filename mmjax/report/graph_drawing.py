@@ -28,6 +28,7 @@ from mmjax.report.theme import DARK, LIGHT, Theme, new_figure, style
 _MARGIN = 0.04  # inches around all
 _ABOVE_LEGEND = 0.08
 _DIM = 90  # mean of pixels below which pictures are dark
+_OVER_CIRCLES, _OVER_EDGES = 1.5, 2.0  # circles and frames are at 1
 
 
 def plot_graph(
@@ -109,9 +110,14 @@ def _draw_pictures(
   theme: Theme,
   ink: Theme,
 ) -> None:
-  """Draws the picture or the frames, paler, so that edges stand out."""
+  """Draws the picture or the frames, paler, so that edges stand out.
+
+  Frames without a node are absent: their places stay empty.
+  """
+  shown = set(panel.boxes.values())
   for number, (left, top, width, height) in enumerate(panel.pictures):
-    if number < len(pictures):
+    box = (left, top, width, height)
+    if number < len(pictures) and (box in shown or len(panel.pictures) == 1):
       pale = 0.6 * pictures[number] + 0.4 * (16 if ink is DARK else 255)
       axes.imshow(
         pale.astype(np.uint8),
@@ -136,7 +142,9 @@ def _draw_edge(
     across = edge.receiver[0] != edge.sender[0]
     color = colors.contrast if across else colors.accent
   alpha = 0.3 + 0.55 * strength
-  axes.add_patch(Polygon(outline, color=color, alpha=alpha, lw=0))
+  wedge = Polygon(outline, color=color, alpha=alpha, lw=0)
+  wedge.set_zorder(_OVER_CIRCLES)
+  axes.add_patch(wedge)
 
 
 def _draw_nodes(
@@ -159,27 +167,41 @@ def _draw_nodes(
     Half of the width and height of each in inches.
   """
   linked, extents = panel.linked, {}
+  largest = _largest_ring(panel)
   for end, (x, y) in panel.places.items():
     if end in panel.columns:
       continue
     dot = panel.scale * (0.034 if end in linked else 0.016)
-    ring = panel.scale * 0.16 * math.sqrt(sizes.get(end, 0.0))
+    ring = largest * math.sqrt(sizes.get(end, 0.0))
     extents[end] = (max(dot, ring), max(dot, ring))
     if nodes[end].box is not None:
       width, height = _draw_box(axes, panel, nodes[end], ink)
       extents[end] = max(width / 2, ring), max(height / 2, ring)
     color = ink.ink if end in linked else ink.muted
-    axes.add_patch(
-      Circle((x, y), dot, facecolor=color, edgecolor=ink.surface, lw=0.5)
-    )
+    middle = Circle((x, y), dot, facecolor=color, edgecolor=ink.surface, lw=0.5)
+    middle.set_zorder(_OVER_EDGES)
+    axes.add_patch(middle)
     if ring > dot:
-      axes.add_patch(
-        Circle((x, y), ring, fill=False, edgecolor=ink.surface, lw=2.6)
-      )
-      axes.add_patch(
-        Circle((x, y), ring, facecolor=f"{ink.accent}33", ec=ink.accent, lw=1.4)
-      )
+      line = min(1.4, 18 * ring)
+      for color, width, fill in (
+        (ink.surface, line + 1.2, "none"),
+        (ink.accent, line, f"{ink.accent}33"),
+      ):
+        axes.add_patch(
+          Circle((x, y), ring, facecolor=fill, edgecolor=color, lw=width)
+        )
   return extents
+
+
+def _largest_ring(panel: Panel) -> float:
+  """The radius of the circle of the largest share: circles stay apart."""
+  on_pictures = [
+    place for end, place in panel.places.items() if end not in panel.columns
+  ]
+  places = np.array(on_pictures).reshape(-1, 2)
+  apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+  nearest = apart[~np.eye(len(places), dtype=bool)].min(initial=np.inf)
+  return min(0.16 * panel.scale, max(0.48 * nearest, 0.04))
 
 
 def _draw_frame_nodes(

@@ -261,3 +261,24 @@ def test_the_drawing_is_as_large_as_it_says():
   assert axes.get_xlim()[1] - axes.get_xlim()[0] == pytest.approx(
     figure.get_size_inches()[0]
   )
+
+
+def test_circles_of_cells_stay_apart_and_absent_frames_are_empty():
+  mask = np.array([True, False, True])
+  cells = frame_nodes(mask).fit(75, "video")
+  view = _pair_graph(np.zeros((75, 75)), cells, "video", np.full(75, 1 / 50))
+  figure = plot_graph(view, _FRAMES[:3])
+  circles = _patches(figure, Circle)
+  places = np.array([circle.center for circle in circles])
+  apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+  radius = max(circle.radius for circle in circles)
+  assert radius > 0.03
+  assert 2 * radius < apart[apart > 1e-9].min()
+  assert len(figure.axes[0].images) == 2
+
+
+def test_a_picture_stands_beneath_even_if_nodes_have_columns():
+  sets = {"objects": _objects(), "text": word_nodes(["any"], np.ones(1, bool))}
+  view = make_graph("edges", sets, {("text", "objects"): np.ones((1, 3))}, {})
+  assert len(plot_graph(view, [_IMAGE]).axes[0].images) == 1
+  assert len(plot_graph(view, []).axes[0].images) == 0
