@@ -43,7 +43,7 @@ def test_what_a_graph_model_sows_can_be_drawn():
   }
   kept = ["params", "intermediates"]
   init = jax.jit(lambda rng: model.init(rng, batch, train=False, mutable=kept))
-  sown = init(jax.random.key(0))["intermediates"]
+  sown = jax.device_get(init(jax.random.key(0))["intermediates"])
 
   assert collect_grids(sown, ("image", "text")) == {"image": (6, 3)}
   attention = collect_attention(sown, ("image", "text"))

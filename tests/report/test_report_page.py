@@ -315,9 +315,7 @@ def test_the_page_is_small_whole_and_the_same_every_time(tmp_path):
   noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
   photo = np.kron(noise[::100, ::100], np.ones((100, 100, 1), np.uint8))
   views = [
-    _view(
-      number, _attention(graph=True), image=photo, graphs=[_edges(), _walk()]
-    )
+    _view(number, _attention(graph=True), image=photo, graphs=[_edges()])
     for number in range(24)
   ]
   path = tmp_path / "new" / "report.html"
