@@ -9,6 +9,7 @@ import re
 import shutil
 
 import easy_vqa as easy_vqa_package
+import fiddle as fdl
 import pytest
 import tiny_runs
 from PIL import Image
@@ -16,14 +17,27 @@ from PIL import Image
 from experiments import evaluate, predict, train
 from experiments.configs import ALL, EXPERIMENTS
 from mmjax.checkpoint import Checkpoints
+from mmjax.config import build_config
 from mmjax.data.synthetic import sort_of_clevr as scenes
 from mmjax.evaluation import evaluate as evaluate_split
 from mmjax.explanation import write_report
+from mmjax.trainer import check_settings
 
 pytestmark = pytest.mark.usefixtures(
   "easy_vqa", "sort_of_clevr", "fast_compilation"
 )
 
+# One for each path that a run can take: what is shown, and how it is learned.
+# The others differ from these in a module; they are trained by `-m slow`.
+TRAINED = (
+  "easy_vqa_co_attention",
+  "easy_vqa_graph",
+  "easy_vqa_question_only",
+  "easy_vqa_image_only",
+  "sort_of_clevr_states_graph_reasoning",
+  "sort_of_clevr_pixels_graph_once",
+  "sort_of_clevr_pixels_hard_attention",
+)
 MAJORITY = 0.375  # of the validation split; question-only reaches 0.67
 
 
@@ -78,8 +92,10 @@ def look_up(name, folder):
   image = folder / "scene.png"
   scene = scenes.draw_scene(scenes.make_rng(1, 0))
   Image.fromarray(scenes.render(scene)).save(image)
-  # Objects can be read off pictures of the real size only.
-  changes = {"data.image_size": 75} if "states" in name else {}
+  # Objects can be read off pictures of the real size only; cells of pictures
+  # have to be more than one behind all convolutions.
+  size = 75 if "states" in name else 17
+  changes = {"data.image_size": size}
   question = "what is the shape of the blue object?"
   return Known(4_000, 10, question, str(image), changes)
 
@@ -106,6 +122,20 @@ def test_the_experiments_are_there():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
+def test_model_loss_and_metrics_fit_the_data(name):
+  """At full size, in shapes only: the settings are those people start with."""
+  experiment = fdl.build(build_config(EXPERIMENTS[name]))
+  experiment.data.prepare()
+  check_settings(experiment, experiment.data.load_assets())
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[] if name in TRAINED else pytest.mark.slow)
+    for name in EXPERIMENTS
+  ],
+)
 def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   workdir = tmp_path / "run"
   known = look_up(name, tmp_path)
