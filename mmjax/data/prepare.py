@@ -100,11 +100,13 @@ def build_dataset(
 def main(argv: list[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   from mmjax.data.av_digits import AvDigits
+  from mmjax.data.digit_motion import DigitMotion
   from mmjax.data.easy_vqa import EasyVqa
   from mmjax.data.moving_digits import MovingDigits
 
   datasets = {
     "av_digits": AvDigits,
+    "digit_motion": DigitMotion,
     "easy_vqa": EasyVqa,
     "moving_digits": MovingDigits,
   }
