@@ -211,7 +211,7 @@ def test_all_pairs_of_events_come_and_order_alone_tells_the_first():
       labels, 5, size=7, max_speed=3, rng=rng
     ),
     lambda labels, rng: motion_labels.draw_bouncing(
-      labels, 9, room=4, max_speed=3, most=3, rng=rng
+      labels, 4, room=4, max_speed=3, most=3, rng=rng
     ),
     lambda labels, rng: motion_labels.draw_events(labels % 2, 7, rng=rng),
   ],
