@@ -102,12 +102,14 @@ def main(argv: list[str] | None = None) -> int:
   from mmjax.data.av_digits import AvDigits
   from mmjax.data.digit_motion import DigitMotion
   from mmjax.data.easy_vqa import EasyVqa
+  from mmjax.data.emoji_clips import EmojiClips
   from mmjax.data.moving_digits import MovingDigits
 
   datasets = {
     "av_digits": AvDigits,
     "digit_motion": DigitMotion,
     "easy_vqa": EasyVqa,
+    "emoji_clips": EmojiClips,
     "moving_digits": MovingDigits,
   }
   parser = argparse.ArgumentParser(

@@ -172,7 +172,7 @@ def test_is_a_plain_config_object():
     ({"shrink": 3}, "data.shrink is 3"),
     ({"frame_size": 7}, "data.frame_size is 7"),
     ({"max_speed": 10}, "less than half of data.frame_size"),
-    ({"target": "collisions", "num_frames": 3}, "bounces 2 times"),
+    ({"target": "collisions", "num_frames": 3}, "bounces 3 times"),
   ],
 )
 def test_bad_settings_are_explained(settings, match):
