@@ -1,7 +1,8 @@
 """Animated emoji: which one is it, in a skin tone that was never seen?
 
-Or else: does it run forwards or backwards, the arrow of time of Pickup et al.
-2014, "Seeing the Arrow of Time", https://doi.org/10.1109/CVPR.2014.262? Where the clips come from and their licence stand in
+Or else: does it run forwards or backwards? That is the arrow of time of Pickup
+et al. 2014, "Seeing the Arrow of Time", https://doi.org/10.1109/CVPR.2014.262.
+Where the clips come from and their licence stand in
 `mmjax.data.builders.fluent_emoji`.
 """
 
