@@ -135,6 +135,8 @@ def list_to_matrix(
       f"a matrix with {num_types} types of edges needs a list with types, got"
       " one without; give num_types=None or a graph with types"
     )
+  if num_types is not None:
+    edges = edges.keep_types(num_types)
   factors = edges.factors()
   pairs = num_receivers * num_senders
   place = edges.receivers * num_senders + edges.senders
@@ -146,9 +148,9 @@ def list_to_matrix(
     adjacency = segment_sum(factors, place, pairs)
     shape = (num_receivers, num_senders)
   else:
-    known = (edges.types >= 0) & (edges.types < num_types)
-    place = jnp.where(known, edges.types * pairs + place, -1)
-    adjacency = segment_sum(factors, place, num_types * pairs)
+    adjacency = segment_sum(
+      factors, edges.types * pairs + place, num_types * pairs
+    )
     shape = (num_types, num_receivers, num_senders)
   return EdgeMatrix(adjacency.reshape(-1, *shape), features)
 

@@ -50,6 +50,13 @@ class EdgeList:
     mask = mask & take(receiver_mask, self.receivers)
     return self.replace(mask=mask, features=_clear(self.features, mask))
 
+  def keep_types(self, num_types: int) -> "EdgeList":
+    """Masks edges whose type is not among 0 to `num_types` - 1."""
+    known = (self.types >= 0) & (self.types < num_types)
+    return self.replace(
+      mask=self.mask & known, types=jnp.where(known, self.types, 0)
+    )
+
   def factors(self) -> Array:
     """How much each edge counts, float32 [B, E]: 0 for absent ones."""
     if self.weights is None:

@@ -40,15 +40,14 @@ def average_by_type(
     total = adjacency.sum(axis=-1, keepdims=True)
     shares = adjacency / jnp.where(total > 0, total, 1.0)
     return jnp.einsum("bkrs,bskd->brd", shares.astype(values.dtype), values)
+  edges = edges.keep_types(num_types)
   factors = edges.factors()
-  known = (edges.types >= 0) & (edges.types < num_types)
-  factors = jnp.where(known, factors, 0.0)
-  place = jnp.where(known, edges.receivers * num_types + edges.types, -1)
+  place = edges.receivers * num_types + edges.types
   total = take(segment_sum(factors, place, num_receivers * num_types), place)
   shares = factors / jnp.where(total > 0, total, 1.0)
   rows = values.reshape(batch, num_senders * num_types, width)
-  place = jnp.where(known, edges.senders * num_types + edges.types, -1)
-  sent = take(rows, place) * shares[..., None].astype(values.dtype)
+  sent = take(rows, edges.senders * num_types + edges.types)
+  sent = sent * shares[..., None].astype(values.dtype)
   return segment_sum(sent, edges.receivers, num_receivers)
 
 
