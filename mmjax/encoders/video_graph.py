@@ -11,10 +11,11 @@ are tied, and edges know whether the other end is earlier or later; attention or
 perceptrons pass the messages instead of a graph convolution.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmjax.array_types import Array, Tokens
 from mmjax.encoders.video import StepPooling, expand_frame_mask, fold_steps
@@ -22,72 +23,62 @@ from mmjax.nn.dense import Dense
 from mmjax.nn.edges import EdgeList
 from mmjax.nn.graph import make_graph
 from mmjax.nn.graph_block import GraphBlock
-
-_LOWEST = -2.0  # below every cosine
-
-
-def tie_steps(
-  num_steps: int, num_places: int, skips: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Ties each node to those in the same place, some steps earlier and later.
-
-  Args:
-    num_steps: T.
-    num_places: P, nodes of a step; node number t * P + p is place p of step t.
-    skips: distances in steps.
-
-  Returns:
-    Senders, receivers and kinds, int [E]. Kind 2 i is an edge from `skips[i]`
-    steps earlier, kind 2 i + 1 from as many later.
-  """
-  times, places = np.arange(num_steps), np.arange(num_places)
-  parts = []
-  for i, skip in enumerate(skips):
-    for later, distance in enumerate((-skip, skip)):
-      there = times[(times + distance >= 0) & (times + distance < num_steps)]
-      receivers = (there[:, None] * num_places + places).ravel()
-      senders = receivers + distance * num_places
-      parts.append((senders, receivers, np.full_like(senders, 2 * i + later)))
-  senders, receivers, kinds = (
-    np.concatenate(part) for part in zip(*parts, strict=True)
-  )
-  return senders, receivers, kinds
+from mmjax.nn.graph_builders import connect_sequence, join_edges
+from mmjax.nn.similarity_graph import connect_similar_frames
 
 
-def find_similar(
-  values: Array, mask: Array, steps: np.ndarray, number: int
-) -> tuple[Array, Array]:
-  """Finds the nodes of other steps that point most nearly the same way.
+def tie_frames(
+  nodes: Tokens, per_step: int, skips: Sequence[int], num_similar: int
+) -> EdgeList:
+  """Ties nodes over time, with what each edge is as its features.
+
+  The features are one of K kinds, and with similar nodes the cosine, 0 for
+  other edges. Kind 2 i comes from `skips[i]` frames earlier, kind 2 i + 1 from
+  as many later; the last two kinds come from similar nodes, earlier and later.
 
   Args:
-    values: [B, N, D].
-    mask: bool [B, N], True = present.
-    steps: int [N], the step of each node.
-    number: k, how many for each node.
+    nodes: [R, T * per_step, D], frame by frame.
+    per_step: nodes of a frame; those in the same place are tied.
+    skips: distances in frames.
+    num_similar: edges that enter each node from the most similar ones of other
+      frames; at most as many as there are nodes.
 
   Returns:
-    The nodes int [B, N, k], the most similar first, and the cosines
-    float32 [B, N, k]; where too few are there, the cosine is below -1.
+    Edges with their kinds as types, and features float32 [R, E, K or K + 1].
   """
-  squares = jnp.square(values.astype(jnp.float32)).sum(axis=-1, keepdims=True)
-  directions = values * jax.lax.rsqrt(squares + 1e-6).astype(values.dtype)
-  cosines = jnp.einsum(
-    "bid,bjd->bij",
-    directions,
-    directions,
-    preferred_element_type=jnp.float32,
+  parts = [
+    connect_sequence(
+      nodes.mask, (skip,), per_step=per_step, direction=direction
+    )
+    for skip in skips
+    for direction in ("forward", "backward")
+  ]
+  if not num_similar:
+    edges = join_edges(*parts)
+    return edges.replace(features=jax.nn.one_hot(edges.types, len(parts)))
+  similar = connect_similar_frames(
+    nodes,
+    min(num_similar, nodes.mask.shape[1]),
+    per_step=per_step,
+    keep_similarity=True,
   )
-  allowed = mask[:, :, None] & mask[:, None] & (steps[:, None] != steps)
-  cosines, nodes = jax.lax.top_k(jnp.where(allowed, cosines, _LOWEST), number)
-  return nodes, cosines
+  edges = join_edges(*parts, similar.replace(features=None))
+  later = edges.senders // per_step > edges.receivers // per_step
+  types = edges.types + (later & (edges.types == len(parts)))
+  cosines = jnp.pad(
+    similar.features,
+    ((0, 0), (types.shape[1] - similar.features.shape[1], 0), (0, 0)),
+  )
+  features = [jax.nn.one_hot(types, len(parts) + 2), cosines]
+  return edges.replace(types=types, features=jnp.concatenate(features, axis=-1))
 
 
 class VideoGraphEncoder(nn.Module):
   """Passes messages between frames, or between tokens of frames.
 
   Of T frames of P tokens it gives T tokens, or T * P, frame by frame. Sows
-  `senders`, `receivers`, `kinds` and `present`, [B, E] of each edge; of
-  attention the shares of the edges are sown, too, see
+  `edge_senders`, `edge_receivers`, `edge_types` and `edge_mask`, [R, E], see
+  `tie_frames`; of attention the blocks sow the shares of the edges, see
   `DynamicGraphAttention`.
 
   Attributes:
@@ -149,7 +140,12 @@ class VideoGraphEncoder(nn.Module):
     states = nn.LayerNorm(name="project_norm", **dtypes)(states)
     states = jnp.where(nodes.mask[..., None], states, 0)
     nodes = Tokens(states, nodes.mask)
-    graph = make_graph(nodes, self._make_edges(nodes, mask.shape[1]))
+    edges = tie_frames(
+      nodes, nodes.mask.shape[1] // mask.shape[1], self.skips, self.num_similar
+    )
+    for name in ("senders", "receivers", "types", "mask"):
+      self.sow("intermediates", f"edge_{name}", getattr(edges, name))
+    graph = make_graph(nodes, edges)
     for i in range(self.num_rounds):
       graph = GraphBlock(
         self.width,
@@ -181,52 +177,6 @@ class VideoGraphEncoder(nn.Module):
       tokens.mask.reshape(*mask.shape, -1),
     )
     return Tokens(values, mask)
-
-  def _make_edges(self, nodes: Tokens, num_steps: int) -> EdgeList:
-    """Makes edges whose features are their kind and their similarity."""
-    rows, number = nodes.mask.shape
-    parts = []
-    if self.skips:
-      tied = tie_steps(num_steps, number // num_steps, self.skips)
-      senders, receivers, kinds = (
-        jnp.broadcast_to(jnp.asarray(part, jnp.int32), (rows, len(part)))
-        for part in tied
-      )
-      present = jnp.ones(senders.shape, bool)
-      cosines = jnp.zeros(senders.shape, jnp.float32)
-      parts.append((senders, receivers, kinds, present, cosines))
-    if self.num_similar:
-      parts.append(self._tie_similar(nodes, num_steps))
-    senders, receivers, kinds, present, cosines = (
-      jnp.concatenate(part, axis=1) for part in zip(*parts, strict=True)
-    )
-    num_kinds = 2 * len(self.skips) + 2 * bool(self.num_similar)
-    features = [jax.nn.one_hot(kinds, num_kinds, dtype=self.dtype)]
-    if self.num_similar:
-      features.append(cosines[..., None].astype(self.dtype))
-    edges = EdgeList(
-      senders, receivers, present, jnp.concatenate(features, axis=-1)
-    ).restrict(nodes.mask, nodes.mask)
-    self.sow("intermediates", "senders", senders)
-    self.sow("intermediates", "receivers", receivers)
-    self.sow("intermediates", "kinds", kinds)
-    self.sow("intermediates", "present", edges.mask)
-    return edges
-
-  def _tie_similar(
-    self, nodes: Tokens, num_steps: int
-  ) -> tuple[Array, Array, Array, Array, Array]:
-    """Makes edges from the most similar nodes; everything [R, N * k]."""
-    rows, number = nodes.mask.shape
-    steps = np.arange(number) // (number // num_steps)
-    similar = min(self.num_similar, number)
-    senders, cosines = find_similar(nodes.values, nodes.mask, steps, similar)
-    senders, cosines = senders.reshape(rows, -1), cosines.reshape(rows, -1)
-    receivers = jnp.repeat(jnp.arange(number, dtype=jnp.int32), similar)
-    receivers = jnp.broadcast_to(receivers, senders.shape)
-    times = jnp.asarray(steps)
-    kinds = 2 * len(self.skips) + (times[senders] > times[receivers])
-    return senders, receivers, kinds, cosines > _LOWEST, cosines
 
   def _check_attributes(self) -> None:
     """Raises ValueError for attributes that do not fit together."""

@@ -1,0 +1,89 @@
+"""Encoders of clips that comparisons of video hold against each other.
+
+All but the 3-D CNN see each frame by the same convolutions and attention
+pooling, and differ in what they do with the vectors of the frames.
+"""
+
+import fiddle as fdl
+from fiddle.experimental.auto_config import auto_config
+
+from experiments.comparisons.fusions import HEADS, WIDTH
+from mmjax.encoders.image import GridEncoder
+from mmjax.encoders.video_conv3d import Conv3dEncoder
+from mmjax.encoders.video_frames import FrameSequenceEncoder
+from mmjax.encoders.video_graph import VideoGraphEncoder
+from mmjax.fusion.concat import Concat
+from mmjax.heads.classifier import Classifier
+from mmjax.models.multimodal import MultimodalModel
+
+
+@auto_config
+def frame_encoder():
+  """Two convolutions, a token for each cell of 8 x 8 pixels."""
+  return GridEncoder(width=WIDTH, features=(16, 32), stem_size=2, norm="layer")
+
+
+@auto_config
+def read_frames(sequence: str, num_layers: int):
+  """Frames as a sequence; with no layer they are a bag."""
+  return FrameSequenceEncoder(
+    width=WIDTH,
+    frame_encoder=frame_encoder(),
+    pooling="attention",
+    sequence=sequence,
+    num_layers=num_layers,
+    **HEADS,
+  )
+
+
+@auto_config
+def tie_frames(messages: str):
+  """Frames as a graph: edges over 1, 2 and 4 frames and to similar frames."""
+  return VideoGraphEncoder(
+    width=WIDTH,
+    frame_encoder=frame_encoder(),
+    pooling="attention",
+    skips=(1, 2, 4),
+    num_similar=2,
+    num_rounds=2,
+    messages=messages,
+    **HEADS,
+  )
+
+
+@auto_config
+def convolve():
+  """3-D convolutions over all frames at once."""
+  return Conv3dEncoder(
+    width=WIDTH,
+    features=(16, 32),
+    time_pools=(2, 2),
+    stem_size=2,
+    norm="layer",
+  )
+
+
+@auto_config
+def classify(encoder, num_classes: int):
+  """A perceptron over the mean of the tokens."""
+  return MultimodalModel(
+    encoders={"video": encoder},
+    fusion=Concat(width=WIDTH),
+    head=Classifier(num_classes=num_classes, hidden=4 * WIDTH),
+  )
+
+
+def make_models(num_classes: int) -> dict[str, fdl.Buildable]:
+  """Returns the configuration of a model with each encoder, by name."""
+  encoders = {
+    "mean pooling": read_frames.as_buildable("lstm", 0),
+    "3-D CNN": convolve.as_buildable(),
+    "LSTM": read_frames.as_buildable("lstm", 1),
+    "Transformer": read_frames.as_buildable("transformer", 2),
+    "graph attention": tie_frames.as_buildable("attention"),
+    "graph network": tie_frames.as_buildable("perceptron"),
+  }
+  return {
+    name: classify.as_buildable(encoder, num_classes)
+    for name, encoder in encoders.items()
+  }
