@@ -51,7 +51,8 @@ class GraphBlock(nn.Module):
       train: whether dropout is on.
 
     Returns:
-      The graph with new nodes, zeros where absent; the edges stay.
+      The graph with new nodes, zeros where absent; the edges stay, but at
+      absent nodes they are masked.
 
     Raises:
       ValueError: unknown `messages`, or nodes of another width.
@@ -66,7 +67,10 @@ class GraphBlock(nn.Module):
         f" got {list(graph.nodes.shape)}"
       )
     dropout = Dropout(self.dropout_rate, deterministic=not train)
-    nodes = graph.nodes.astype(self.dtype)
+    mask = graph.node_mask
+    edges = graph.edge_set().restrict(mask, mask)
+    graph = graph.replace(edges=edges.features, edge_mask=edges.mask)
+    nodes = jnp.where(mask[..., None], graph.nodes.astype(self.dtype), 0)
     normed = graph.replace(nodes=self._norm(nodes, "message_norm"))
     if self.messages == "attention":
       update = self._attend(normed, train)
@@ -75,7 +79,7 @@ class GraphBlock(nn.Module):
     nodes = nodes + dropout(update)
     update = self._mlp("mlp")(self._norm(nodes, "mlp_norm"), train=train)
     nodes = nodes + dropout(update)
-    return graph.replace(nodes=jnp.where(graph.node_mask[..., None], nodes, 0))
+    return graph.replace(nodes=jnp.where(mask[..., None], nodes, 0))
 
   def _attend(self, graph: Graph, train: bool) -> Array:
     return DynamicGraphAttention(
