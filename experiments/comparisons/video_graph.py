@@ -17,7 +17,7 @@ from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.metrics.classification import ClassificationMetrics
 from mmjax.training.optimizer import AdamW
 
-NUM_CLASSES = 8  # directions; of collisions there are 5, of orders 2
+NUM_CLASSES = 8  # directions; collisions have 5 labels, order has 2
 
 
 @auto_config
@@ -49,4 +49,3 @@ COMPARISON = Comparison(
   settings=("direction", "collisions", "order"),
   baseline="mean pooling",
 )
-"""What is compared, for the command line."""
