@@ -2,8 +2,8 @@
 
 The pictures move as in Srivastava, Mansimov, Salakhutdinov 2015, "Unsupervised
 Learning of Video Representations using LSTMs", https://arxiv.org/abs/1502.04681.
-Which digit it is tells nothing of the label, and neither does one frame, or
-next to nothing: it takes the frames, and of most labels their order.
+Which digit it is tells nothing of the label, and one frame tells nothing or
+little: it takes all frames, and for most labels their order.
 
 Differs from the paper: one digit, smaller, at whole pixels, from fewer
 pictures, with labels.
@@ -66,7 +66,7 @@ class DigitMotion(arrays.ArrayData):
     frame: one frame leaves 8 answers, all frames without their order leave 2.
   - `"collisions"`: how often the digit turns back at the borders, rows and
     columns added, 0, 1, 2, 3 or at least 4. Speeds are 1 to `max_speed` pixels
-    on both axes. One frame tells little.
+    on both axes. Of one frame the best guess is right 31 % of the time.
   - `"order"`: the digit moves as for the direction. In one frame the ground
     flashes, in another the digit blinks, which leaves the frame black. Which
     comes first? Without their order the frames tell nothing.

@@ -110,9 +110,9 @@ def draw_bouncing(
   """Draws paths on a square that bounce a given number of times.
 
   Bounces of both coordinates are added; a corner counts twice. Of all paths
-  with the wanted number each is equally likely. One frame tells little of the
-  number; all frames without their order tell it where they tell the path,
-  which reversed in time bounces as often.
+  with the wanted number each is equally likely. All frames without their order
+  tell the number where they tell the path, which reversed in time bounces as
+  often.
 
   Args:
     counts: int [n], numbers of bounces; `most` stands for that many or more.

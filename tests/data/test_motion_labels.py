@@ -173,6 +173,41 @@ def test_drawn_paths_bounce_as_often_as_wanted_and_are_uniform():
       assert abs(found[path] / 12_000 - share) < error
 
 
+def best_guess(keys, labels, chances):
+  """How often the likeliest label of each key is right."""
+  shares = collections.defaultdict(collections.Counter)
+  for key, label, chance in zip(keys, labels, chances, strict=True):
+    shares[key][label] += chance
+  return sum(max(of_key.values()) for of_key in shares.values())
+
+
+def test_what_can_be_known_of_bounces_is_what_the_documentation_says():
+  """Over all clips of the default size, each number equally likely."""
+  paths = motion_labels.enumerate_bouncing(12, room=13, max_speed=3)
+  pairs = list(itertools.product(range(len(paths.bounces)), repeat=2))
+  rows, columns = (
+    paths.positions[list(part)] for part in zip(*pairs, strict=True)
+  )
+  labels = [min(sum(paths.bounces[list(pair)]), 4) for pair in pairs]
+  number = collections.Counter(labels)
+  chances = [1 / 5 / number[label] for label in labels]
+  frames = np.stack([rows, columns], axis=-1).tolist()
+  bags = [tuple(sorted(map(tuple, each))) for each in frames]
+  assert best_guess(bags, labels, chances) == pytest.approx(0.9997, abs=1e-4)
+  sixth = [tuple(each[5]) for each in frames]
+  assert best_guess(sixth, labels, chances) == pytest.approx(0.524, abs=1e-3)
+  speeds = [
+    tuple(sorted(abs(np.diff(each)).max() for each in pair))
+    for pair in zip(rows, columns, strict=True)
+  ]
+  assert best_guess(speeds, labels, chances) == pytest.approx(0.540, abs=1e-3)
+  every = [tuple(frame) for each in frames for frame in each]
+  one = best_guess(
+    every, np.repeat(labels, 12).tolist(), np.repeat(chances, 12) / 12
+  )
+  assert one == pytest.approx(0.308, abs=1e-3)
+
+
 def test_too_many_bounces_are_refused():
   with pytest.raises(ValueError, match="bounces 3 times between ends that"):
     motion_labels.draw_bouncing(
