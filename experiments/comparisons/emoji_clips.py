@@ -62,7 +62,8 @@ def make_method(model: fdl.Buildable) -> Method:
 
 
 METHODS = {
-  name: make_method(model) for name, model in make_models(NUM_CLASSES).items()
+  name: make_method(model)
+  for name, model in make_models(NUM_CLASSES, (16, 32)).items()
 }
 
 COMPARISON = Comparison(

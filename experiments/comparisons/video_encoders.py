@@ -1,7 +1,7 @@
 """Encoders of clips that comparisons of video hold against each other.
 
-All but the 3-D CNN see each frame by the same convolutions and attention
-pooling, and differ in what they do with the vectors of the frames.
+All but the 3-D CNN see each frame by the same convolutions, whose cells are put
+side by side, and differ in what they do with the vectors of the frames.
 """
 
 import fiddle as fdl
@@ -18,18 +18,18 @@ from mmjax.models.multimodal import MultimodalModel
 
 
 @auto_config
-def frame_encoder():
-  """Two convolutions, a token for each cell of 8 x 8 pixels."""
-  return GridEncoder(width=WIDTH, features=(16, 32), stem_size=2, norm="layer")
+def frame_encoder(features):
+  """Convolutions, and a short token for each cell."""
+  return GridEncoder(width=8, features=features, stem_size=2, norm="layer")
 
 
 @auto_config
-def read_frames(sequence: str, num_layers: int):
+def read_frames(features, sequence: str, num_layers: int):
   """Frames as a sequence; with no layer they are a bag."""
   return FrameSequenceEncoder(
     width=WIDTH,
-    frame_encoder=frame_encoder(),
-    pooling="attention",
+    frame_encoder=frame_encoder(features),
+    pooling="concat",
     sequence=sequence,
     num_layers=num_layers,
     **HEADS,
@@ -37,12 +37,12 @@ def read_frames(sequence: str, num_layers: int):
 
 
 @auto_config
-def tie_frames(messages: str):
+def tie_frames(features, messages: str):
   """Frames as a graph: edges over 1, 2 and 4 frames and to similar frames."""
   return VideoGraphEncoder(
     width=WIDTH,
-    frame_encoder=frame_encoder(),
-    pooling="attention",
+    frame_encoder=frame_encoder(features),
+    pooling="concat",
     skips=(1, 2, 4),
     num_similar=2,
     num_rounds=2,
@@ -73,15 +73,22 @@ def classify(encoder, num_classes: int):
   )
 
 
-def make_models(num_classes: int) -> dict[str, fdl.Buildable]:
-  """Returns the configuration of a model with each encoder, by name."""
+def make_models(
+  num_classes: int, features: tuple[int, ...]
+) -> dict[str, fdl.Buildable]:
+  """Returns the configuration of a model with each encoder, by name.
+
+  Args:
+    num_classes: classes C.
+    features: of each convolution of the encoder of frames.
+  """
   encoders = {
-    "mean pooling": read_frames.as_buildable("lstm", 0),
+    "mean pooling": read_frames.as_buildable(features, "lstm", 0),
     "3-D CNN": convolve.as_buildable(),
-    "LSTM": read_frames.as_buildable("lstm", 1),
-    "Transformer": read_frames.as_buildable("transformer", 2),
-    "graph attention": tie_frames.as_buildable("attention"),
-    "graph network": tie_frames.as_buildable("perceptron"),
+    "LSTM": read_frames.as_buildable(features, "lstm", 1),
+    "Transformer": read_frames.as_buildable(features, "transformer", 2),
+    "graph attention": tie_frames.as_buildable(features, "attention"),
+    "graph network": tie_frames.as_buildable(features, "perceptron"),
   }
   return {
     name: classify.as_buildable(encoder, num_classes)

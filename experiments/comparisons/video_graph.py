@@ -39,7 +39,7 @@ def experiment(model, loss, setting: str, seed: int):
 
 METHODS = {
   name: make_method(experiment, model)
-  for name, model in make_models(NUM_CLASSES).items()
+  for name, model in make_models(NUM_CLASSES, (16,)).items()
 }
 
 COMPARISON = Comparison(

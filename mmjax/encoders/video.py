@@ -81,7 +81,8 @@ class StepPooling(nn.Module):
   """Pools the tokens of each frame into one vector.
 
   Attributes:
-    pooling: "mean", "max" or "attention".
+    pooling: "mean", "max", "attention" or "concat". The last puts the tokens
+      side by side, so that what is where is kept; absent ones are zeros.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -92,16 +93,20 @@ class StepPooling(nn.Module):
 
   @nn.compact
   def __call__(self, values: Array, mask: Array) -> Array:
-    """Maps [R, T, N, D] and bool [R, T, N] to [R, T, D].
+    """Maps [R, T, N, D] and bool [R, T, N] to [R, T, D], or [R, T, N * D].
 
     Raises:
       ValueError: an unknown pooling.
     """
-    if self.pooling not in ("mean", "max", "attention"):
+    if self.pooling not in ("mean", "max", "attention", "concat"):
       raise ValueError(
-        f"pooling is {self.pooling!r}; it must be 'mean', 'max' or 'attention'"
+        f"pooling is {self.pooling!r}; it must be 'mean', 'max', 'attention' or"
+        " 'concat'"
       )
     values = values.astype(self.dtype)
+    if self.pooling == "concat":
+      values = jnp.where(mask[..., None], values, 0)
+      return values.reshape(*values.shape[:2], -1)
     if self.pooling == "attention":
       pool_fn = AttentionPooling(
         values.shape[-1],

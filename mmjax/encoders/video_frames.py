@@ -30,7 +30,7 @@ class FrameSequenceEncoder(nn.Module):
     width: width of the tokens; of an LSTM each direction has its part, rounded
       up.
     frame_encoder: image encoder of single frames, with a dtype of its own.
-    pooling: of the tokens of a frame: "mean", "max" or "attention".
+    pooling: of the tokens of a frame, see `StepPooling`.
     sequence: "lstm" or "transformer".
     num_layers: LSTM layers or Transformer blocks.
     bidirectional: whether the LSTM reads from both ends.

@@ -85,8 +85,7 @@ class VideoGraphEncoder(nn.Module):
     width: width of the tokens.
     frame_encoder: image encoder of single frames, with a dtype of its own.
     nodes: "frames" or "tokens".
-    pooling: of the tokens of a frame that is one node: "mean", "max" or
-      "attention".
+    pooling: of the tokens of a frame that is one node, see `StepPooling`.
     skips: there are edges between nodes so many frames apart.
     num_similar: edges that enter each node from the most similar ones of other
       frames.
