@@ -64,12 +64,12 @@ def convolve():
 
 
 @auto_config
-def classify(encoder, num_classes: int):
-  """A perceptron over the mean of the tokens."""
+def classify(encoder, pooling: str, num_classes: int):
+  """A perceptron over the pooled tokens."""
   return MultimodalModel(
     encoders={"video": encoder},
     fusion=Concat(width=WIDTH),
-    head=Classifier(num_classes=num_classes, hidden=4 * WIDTH),
+    head=Classifier(num_classes=num_classes, hidden=4 * WIDTH, pooling=pooling),
   )
 
 
@@ -90,7 +90,11 @@ def make_models(
     "graph attention": tie_frames.as_buildable(features, "attention"),
     "graph network": tie_frames.as_buildable(features, "perceptron"),
   }
+  # The maximum finds the one frame that tells; a mean over all drowns it, and
+  # hundreds of steps pass before anything is learned.
   return {
-    name: classify.as_buildable(encoder, num_classes)
+    name: classify.as_buildable(
+      encoder, "mean" if name == "mean pooling" else "max", num_classes
+    )
     for name, encoder in encoders.items()
   }

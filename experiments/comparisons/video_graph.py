@@ -17,6 +17,7 @@ from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.metrics.classification import ClassificationMetrics
 from mmjax.training.optimizer import AdamW
 
+MAX_SPEED = {"direction": 2, "collisions": 3, "order": 2}  # pixels a frame
 NUM_CLASSES = 8  # directions; collisions have 5 labels, order has 2
 
 
@@ -26,11 +27,11 @@ def experiment(model, loss, setting: str, seed: int):
   return Experiment(
     name="video_graph",
     model=model,
-    data=DigitMotion(target=setting, seed=seed),
+    data=DigitMotion(target=setting, max_speed=MAX_SPEED[setting], seed=seed),
     loss=loss,
     optimizer=AdamW(learning_rate=3e-3, weight_decay=1e-2),
     training=Training(
-      num_steps=600, batch_size=64, eval_every=100, checkpoint_every=600
+      num_steps=800, batch_size=64, eval_every=100, checkpoint_every=800
     ),
     evaluation=Evaluation(metrics=ClassificationMetrics(num_classes=8)),
     seed=seed,
