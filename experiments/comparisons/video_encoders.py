@@ -84,6 +84,7 @@ def make_models(
   """
   encoders = {
     "mean pooling": read_frames.as_buildable(features, "lstm", 0),
+    "max pooling": read_frames.as_buildable(features, "lstm", 0),
     "3-D CNN": convolve.as_buildable(),
     "LSTM": read_frames.as_buildable(features, "lstm", 1),
     "Transformer": read_frames.as_buildable(features, "transformer", 2),
