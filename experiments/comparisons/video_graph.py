@@ -1,8 +1,8 @@
 """Clips whose label is a motion: frames in a graph, in a sequence, in a bag.
 
 Settings: `direction` of a digit; `collisions`, how often it turns back at the
-borders; `order` of two events. A bag of frames, pooled by mean or maximum, leaves
-two directions and both orders, so it is right half the time at most.
+borders; `order` of two events. Frames without their order, pooled by mean or
+maximum, leave two directions and both orders: of these, half are right at most.
 
   python -m experiments.compare video_graph --seeds 3 --workdir runs/motion
 """
