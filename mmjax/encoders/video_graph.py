@@ -7,8 +7,9 @@ Space-Time Region Graphs", https://arxiv.org/abs/1806.01810.
 
 Differs from the paper: cells of a grid or whole frames are nodes, not detected
 regions, so similarity and time are the only edges; only the most similar nodes
-are tied, and edges know whether the other end is earlier or later; attention or
-perceptrons pass the messages instead of a graph convolution.
+are tied, anew in each round, and edges know whether the other end is earlier
+or later; attention or perceptrons pass the messages instead of a graph
+convolution.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
-from mmjax.encoders.video import StepPooling, expand_frame_mask, fold_steps
+from mmjax.encoders.staged import Stage, StagedEncoder
+from mmjax.encoders.video import (
+  StepPooling,
+  begin_frames,
+  finish_frames,
+  run_frames,
+)
 from mmjax.nn.dense import Dense
 from mmjax.nn.edges import EdgeList
 from mmjax.nn.graph import make_graph
@@ -73,17 +80,18 @@ def tie_frames(
   return edges.replace(types=types, features=jnp.concatenate(features, axis=-1))
 
 
-class VideoGraphEncoder(nn.Module):
+class VideoGraphEncoder(StagedEncoder):
   """Passes messages between frames, or between tokens of frames.
 
-  Of T frames of P tokens it gives T tokens, or T * P, frame by frame. Sows
-  `edge_senders`, `edge_receivers`, `edge_types` and `edge_mask`, [R, E], see
-  `tie_frames`; of attention the blocks sow the shares of the edges, see
+  Of T frames of P tokens it gives T tokens, or T * P, frame by frame. Each
+  round sows `edge_senders`, `edge_receivers`, `edge_types` and `edge_mask`,
+  [R, E], see `tie_frames`; of attention also the shares of the edges, see
   `DynamicGraphAttention`.
 
   Attributes:
     width: width of the tokens.
-    frame_encoder: image encoder of single frames, with a dtype of its own.
+    frame_encoder: image encoder of single frames, with a dtype of its own;
+      `ExtendedEncoder` makes a `StagedEncoder` of any.
     nodes: "frames" or "tokens".
     pooling: of the tokens of a frame that is one node, see `StepPooling`.
     skips: there are edges between nodes so many frames apart.
@@ -99,7 +107,7 @@ class VideoGraphEncoder(nn.Module):
   """
 
   width: int
-  frame_encoder: nn.Module
+  frame_encoder: StagedEncoder
   nodes: str = "frames"
   pooling: str = "attention"
   skips: tuple[int, ...] = (1, 2, 4)
@@ -112,70 +120,76 @@ class VideoGraphEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes clips.
+  @property
+  def num_stages(self) -> int:
+    """Those of the frame encoder, then one for each round."""
+    return self.frame_encoder.num_stages + self.num_rounds
+
+  def setup(self) -> None:
+    """Makes the layers.
+
+    Raises:
+      ValueError: attributes that do not fit together.
+    """
+    self._check_attributes()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.step_pooling = StepPooling(self.pooling, name="pooling", **dtypes)
+    self.project = Dense(self.width, **dtypes)
+    self.project_norm = nn.LayerNorm(**dtypes)
+    self.block = [
+      GraphBlock(
+        self.width,
+        messages=self.messages,
+        num_heads=self.num_heads,
+        mlp_dim=self.mlp_dim,
+        dropout_rate=self.dropout_rate,
+        **dtypes,
+      )
+      for _ in range(self.num_rounds)
+    ]
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads clips; a stage is that of each frame, then nodes of a graph.
 
     Args:
       values: [R, T, h, w, channels], uint8 or floating point in [0, 1].
       mask: bool [R] or [R, T], True = present.
       train: whether dropout is on.
 
-    Returns:
-      Tokens [R, T, width] or [R, T * P, width].
-
     Raises:
-      ValueError: see `expand_frame_mask` and `GraphBlock`; attributes that do
-        not fit together.
+      ValueError: see `expand_frame_mask` and `GraphBlock`.
     """
-    self._check_attributes()
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    mask = expand_frame_mask(values, mask)
-    tokens = self.frame_encoder(
-      fold_steps(values), mask.reshape(-1), train=train
-    )
-    nodes = self._make_nodes(tokens, mask)
-    states = Dense(self.width, name="project", **dtypes)(nodes.values)
-    states = nn.LayerNorm(name="project_norm", **dtypes)(states)
-    states = jnp.where(nodes.mask[..., None], states, 0)
-    nodes = Tokens(states, nodes.mask)
-    edges = tie_frames(
-      nodes, nodes.mask.shape[1] // mask.shape[1], self.skips, self.num_similar
-    )
+    return begin_frames(self.frame_encoder, values, mask, train=train)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a stage of each frame, or a round over [R, T, (P,) width]."""
+    layer = depth - self.frame_encoder.num_stages
+    if layer < 0:
+      return run_frames(self.frame_encoder, depth, stage, train=train)
+    if layer == 0:
+      stage = self._make_nodes(stage, train=train)
+    nodes = stage.to_tokens()
+    per_step = nodes.mask.shape[1] // stage.mask.shape[1]
+    edges = tie_frames(nodes, per_step, self.skips, self.num_similar)
     for name in ("senders", "receivers", "types", "mask"):
       self.sow("intermediates", f"edge_{name}", getattr(edges, name))
-    graph = make_graph(nodes, edges)
-    for i in range(self.num_rounds):
-      graph = GraphBlock(
-        self.width,
-        messages=self.messages,
-        num_heads=self.num_heads,
-        mlp_dim=self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        name=f"block_{i}",
-        **dtypes,
-      )(graph, train=train)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(graph.nodes)
-    return Tokens(jnp.where(nodes.mask[..., None], states, 0), nodes.mask)
+    graph = self.block[layer](make_graph(nodes, edges), train=train)
+    return stage.with_tokens(nodes.replace(values=graph.nodes))
 
-  def _make_nodes(self, tokens: Tokens, mask: Array) -> Tokens:
-    """Makes nodes [R, N, D] of the tokens [R * T, P, D] of all frames."""
-    if self.nodes == "tokens":
-      rows = mask.shape[0]
-      return Tokens(
-        tokens.values.reshape(rows, -1, tokens.values.shape[-1]),
-        tokens.mask.reshape(rows, -1),
-      )
-    values = StepPooling(
-      self.pooling,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="pooling",
-    )(
-      tokens.values.reshape(*mask.shape, *tokens.values.shape[1:]),
-      tokens.mask.reshape(*mask.shape, -1),
-    )
-    return Tokens(values, mask)
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, T, width] or [R, T * P, width]."""
+    del train
+    return stage.replace(values=self.out_norm(stage.values)).to_tokens()
+
+  def _make_nodes(self, stage: Stage, *, train: bool) -> Stage:
+    """Finishes each frame and makes a node of it, or of each of its tokens."""
+    nodes = finish_frames(self.frame_encoder, stage, train=train)
+    if self.nodes == "frames":
+      states = self.step_pooling(nodes.values, nodes.mask)
+      nodes = Stage(states, nodes.mask.any(axis=-1))
+    states = self.project_norm(self.project(nodes.values))
+    return Stage(states, nodes.mask)
 
   def _check_attributes(self) -> None:
     """Raises ValueError for attributes that do not fit together."""

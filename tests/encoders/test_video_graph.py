@@ -74,8 +74,8 @@ def test_edges_and_their_shares_are_sown():
     mutable="intermediates",
   )
   sown = state["intermediates"]
-  (present,) = sown["edge_mask"]
-  (receivers,) = sown["edge_receivers"]
+  _, present = sown["edge_mask"]  # of each round
+  _, receivers = sown["edge_receivers"]
   num_edges = 2 * (4 + 2) + 5 * 2  # over one frame, three frames, by similarity
   assert present.shape == receivers.shape == (3, num_edges)
   (shares,) = sown["block_1"]["attention"]["attention"]
