@@ -7,15 +7,13 @@ forwards or backwards, of which a bag of frames tells nothing.
   python -m experiments.compare emoji_clips --seeds 3 --workdir runs/emoji
 """
 
-import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
 from experiments.comparisons.video_encoders import make_models
 from mmjax.comparison.cells import Comparison
-from mmjax.comparison.methods import Method
+from mmjax.comparison.methods import make_method
 from mmjax.data.emoji_clips import EmojiClips
 from mmjax.experiment import Evaluation, Experiment, Training
-from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.metrics.classification import ClassificationMetrics
 from mmjax.training.optimizer import AdamW
 
@@ -29,20 +27,18 @@ HELD_OUT = {
 
 
 @auto_config
-def experiment(
-  model, target: str, test_tone: str, validation_tone: str, seed: int
-):
+def experiment(model, loss, setting: str, seed: int):
   """One method on one question and tone."""
   return Experiment(
     name="emoji_clips",
     model=model,
     data=EmojiClips(
-      target=target,
-      test_tone=test_tone,
-      validation_tone=validation_tone,
+      target=HELD_OUT[setting][0],
+      test_tone=HELD_OUT[setting][1],
+      validation_tone=HELD_OUT[setting][2],
       seed=seed,
     ),
-    loss=CrossEntropy(),
+    loss=loss,
     optimizer=AdamW(learning_rate=3e-3, weight_decay=1e-2),
     training=Training(
       num_steps=400, batch_size=64, eval_every=100, checkpoint_every=400
@@ -52,17 +48,8 @@ def experiment(
   )
 
 
-def make_method(model: fdl.Buildable) -> Method:
-  """Makes a method of a model."""
-
-  def configure(setting: str, seed: int) -> fdl.Buildable:
-    return experiment.as_buildable(model, *HELD_OUT[setting], seed)
-
-  return configure
-
-
 METHODS = {
-  name: make_method(model)
+  name: make_method(experiment, model)
   for name, model in make_models(NUM_CLASSES, (16, 32)).items()
 }
 
