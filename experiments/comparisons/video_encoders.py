@@ -1,7 +1,8 @@
 """Encoders of clips that comparisons of video hold against each other.
 
-All but the 3-D CNN see each frame by the same convolutions, whose cells are put
-side by side, and differ in what they do with the vectors of the frames.
+All but the 3-D CNN see each frame by the same convolutions. The graph of
+patches has their cells as its nodes; for all others the cells of a frame are
+put side by side, and make one vector.
 """
 
 import fiddle as fdl
@@ -37,8 +38,8 @@ def read_frames(features, sequence: str, num_layers: int):
 
 
 @auto_config
-def tie_frames(features, messages: str):
-  """Frames as a graph: edges over 1, 2 and 4 frames and to similar frames."""
+def tie_frames(features):
+  """Frames as nodes: edges over 1, 2 and 4 frames and to similar frames."""
   return VideoGraphEncoder(
     width=WIDTH,
     frame_encoder=frame_encoder(features),
@@ -46,7 +47,22 @@ def tie_frames(features, messages: str):
     skips=(1, 2, 4),
     num_similar=2,
     num_rounds=2,
-    messages=messages,
+    messages="perceptron",
+    **HEADS,
+  )
+
+
+@auto_config
+def tie_patches(features):
+  """Cells as nodes: edges over 1 and 2 frames and to a similar cell."""
+  return VideoGraphEncoder(
+    width=WIDTH,
+    frame_encoder=frame_encoder(features),
+    nodes="tokens",
+    skips=(1, 2),
+    num_similar=1,
+    num_rounds=1,
+    messages="attention",
     **HEADS,
   )
 
@@ -88,8 +104,8 @@ def make_models(
     "3-D CNN": convolve.as_buildable(),
     "LSTM": read_frames.as_buildable(features, "lstm", 1),
     "Transformer": read_frames.as_buildable(features, "transformer", 2),
-    "graph attention": tie_frames.as_buildable(features, "attention"),
-    "graph network": tie_frames.as_buildable(features, "perceptron"),
+    "graph of frames": tie_frames.as_buildable(features),
+    "graph of patches": tie_patches.as_buildable(features),
   }
   # The maximum finds the one frame that tells; a mean over all drowns it, and
   # hundreds of steps pass before anything is learned.
