@@ -9,9 +9,8 @@ forwards or backwards, of which a bag of frames tells nothing.
 
 from fiddle.experimental.auto_config import auto_config
 
-from experiments.comparisons.video_encoders import make_models
+from experiments.comparisons.video_encoders import make_methods
 from mmjax.comparison.cells import Comparison
-from mmjax.comparison.methods import make_method
 from mmjax.data.emoji_clips import EmojiClips
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.metrics.classification import ClassificationMetrics
@@ -39,7 +38,7 @@ def experiment(model, loss, setting: str, seed: int):
       seed=seed,
     ),
     loss=loss,
-    optimizer=AdamW(learning_rate=3e-3, weight_decay=1e-2),
+    optimizer=AdamW(weight_decay=1e-2),
     training=Training(
       num_steps=400, batch_size=64, eval_every=100, checkpoint_every=400
     ),
@@ -48,10 +47,7 @@ def experiment(model, loss, setting: str, seed: int):
   )
 
 
-METHODS = {
-  name: make_method(experiment, model)
-  for name, model in make_models(NUM_CLASSES, (16, 32)).items()
-}
+METHODS = make_methods(experiment, NUM_CLASSES, (16, 32))
 
 COMPARISON = Comparison(
   name="emoji_clips",

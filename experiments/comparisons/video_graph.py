@@ -7,12 +7,10 @@ maximum, leave two directions and both orders: of these, half are right at most.
   python -m experiments.compare video_graph --seeds 3 --workdir runs/motion
 """
 
-import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
-from experiments.comparisons.video_encoders import make_models
+from experiments.comparisons.video_encoders import make_methods
 from mmjax.comparison.cells import Comparison
-from mmjax.comparison.methods import make_method
 from mmjax.data.digit_motion import DigitMotion
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.metrics.classification import ClassificationMetrics
@@ -20,10 +18,6 @@ from mmjax.training.optimizer import AdamW
 
 MAX_SPEED = {"direction": 2, "collisions": 3, "order": 2}  # pixels a frame
 NUM_CLASSES = 8  # directions; collisions have 5 labels, order has 2
-# Chosen for the direction, on the validation split: at twice the rate, what
-# reads vectors of frames learns nothing.
-LEARNING_RATE = {"3-D CNN": 2e-3, "graph of patches": 2e-3}
-OTHER_RATE = 1e-3
 
 
 @auto_config
@@ -40,7 +34,7 @@ def experiment(model, loss, setting: str, seed: int):
       seed=seed,
     ),
     loss=loss,
-    optimizer=AdamW(learning_rate=OTHER_RATE, weight_decay=1e-2),
+    optimizer=AdamW(weight_decay=1e-2),  # each method has a rate of its own
     training=Training(
       num_steps=1000, batch_size=32, eval_every=200, checkpoint_every=1000
     ),
@@ -49,22 +43,7 @@ def experiment(model, loss, setting: str, seed: int):
   )
 
 
-def make_rated(name: str, model: fdl.Buildable):
-  """Makes a method with the learning rate of its name."""
-  plain = make_method(experiment, model)
-
-  def configure(setting: str, seed: int) -> fdl.Buildable:
-    config = plain(setting=setting, seed=seed)
-    config.optimizer.learning_rate = LEARNING_RATE.get(name, OTHER_RATE)
-    return config
-
-  return configure
-
-
-METHODS = {
-  name: make_rated(name, model)
-  for name, model in make_models(NUM_CLASSES, (16,)).items()
-}
+METHODS = make_methods(experiment, NUM_CLASSES, (16,))
 
 COMPARISON = Comparison(
   name="video_graph",
