@@ -44,3 +44,15 @@ def test_the_package_holds_what_the_documentation_says(cache):
   assert nearest(train, test, lambda video: video.mean(axis=1)) == 1
   first = nearest(train, test, lambda video: video[:, 0])
   assert first == pytest.approx(0.944, abs=1e-3)
+
+
+def test_the_arrow_of_time_is_there_for_a_neighbour_to_find(cache):
+  data = EmojiClips(target="arrow")
+  data.prepare()
+  train, test = data.arrays("train"), data.arrays("test")
+  still = nearest(train, test, lambda video: video.mean(axis=1))
+  assert still == 0.5
+  moving = nearest(
+    train, test, lambda video: video - video.mean(axis=1)[:, None]
+  )
+  assert moving == pytest.approx(0.806, abs=1e-3)
