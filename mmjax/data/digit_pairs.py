@@ -63,15 +63,41 @@ def draw_pairs(
   """
   rng = make_rng(seed, split, "pairs")
   classes = deal(np.array(combinations), number, rng)
-  rows = np.zeros((2, number), np.int64)
-  for kind, labels in enumerate((written.labels, spoken.labels)):
-    for label in np.unique(classes[:, kind]):
-      places = np.flatnonzero(classes[:, kind] == label)
-      rng = make_rng(seed, split, f"items/{kind}/{label}")
-      rows[kind, places] = deal(
-        np.flatnonzero(labels == label), len(places), rng
-      )
+  rows = [
+    deal_items(
+      classes[:, kind], labels, seed=seed, split=split, purpose=f"items/{kind}"
+    )
+    for kind, labels in enumerate((written.labels, spoken.labels))
+  ]
   return rows[0], rows[1]
+
+
+def deal_items(
+  classes: np.ndarray,
+  labels: np.ndarray,
+  *,
+  seed: int,
+  split: str,
+  purpose: str,
+) -> np.ndarray:
+  """Deals each place an item of its class; all items of a class alike.
+
+  Args:
+    classes: int [n], the wanted class of each place.
+    labels: int [items], the class of each item of the split.
+    seed: decides for the training split.
+    split: one of `digits.SPLITS`.
+    purpose: see `make_rng`.
+
+  Returns:
+    int [n], rows of `labels`.
+  """
+  rows = np.zeros(len(classes), np.int64)
+  for label in np.unique(classes):
+    (places,) = np.nonzero(classes == label)
+    rng = make_rng(seed, split, f"{purpose}/{label}")
+    rows[places] = deal(np.flatnonzero(labels == label), len(places), rng)
+  return rows
 
 
 def fit_speech(spoken: digits.Spoken) -> dict[str, list[float]]:

@@ -122,6 +122,16 @@ def load_spoken(split: str) -> Spoken:
   return _load_spoken_in(packages.cache_dir(), _check_split(split))
 
 
+def check_shrink(shrink: int) -> None:
+  """Checks how many times pictures are to be shrunk.
+
+  Raises:
+    ValueError: their size is no multiple of it, or one pixel would be left.
+  """
+  if shrink < 1 or IMAGE_SIZE % shrink or shrink == IMAGE_SIZE:
+    raise ValueError(f"data.shrink is {shrink}; it is one of 1, 2, 4, 7 and 14")
+
+
 def is_present(lengths: np.ndarray, max_frames: int) -> np.ndarray:
   """Returns which of T frames each recording has: int [n] -> bool [n, T]."""
   return np.arange(max_frames) < lengths[:, None]

@@ -79,3 +79,25 @@ def render(
   rows, columns = positions[..., 0], positions[..., 1]
   windows[clip, frame, rows, columns] = np.moveaxis(images, -1, 1)[:, None]
   return video
+
+
+def render_wrapping(
+  images: np.ndarray, positions: np.ndarray, frame_size: int
+) -> np.ndarray:
+  """Lays each picture into its frames; what leaves one side enters opposite.
+
+  Args:
+    images: uint8 [n, h, w, 1], h and w at most `frame_size`.
+    positions: int [n, T, 2], row and column of the upper left pixel, below
+      `frame_size`.
+    frame_size: height and width of the frames.
+
+  Returns:
+    uint8 [n, T, frame_size, frame_size, 1], zero around the picture.
+  """
+  margin = max(images.shape[1:3]) - 1
+  wide = render(images, positions, frame_size + margin)
+  # No two pixels of a picture meet where the margins are folded back.
+  wide[:, :, :margin] |= wide[:, :, frame_size:]
+  wide[:, :, :, :margin] |= wide[:, :, :, frame_size:]
+  return np.ascontiguousarray(wide[:, :, :frame_size, :frame_size])

@@ -105,14 +105,10 @@ class MovingDigits(arrays.ArrayData):
         "num_clips",
         "num_eval_clips",
         "num_frames",
-        "shrink",
         "max_speed",
       ),
     )
-    if digits.IMAGE_SIZE % self.shrink or self.shrink == digits.IMAGE_SIZE:
-      raise ValueError(
-        f"data.shrink is {self.shrink}; it is one of 1, 2, 4, 7 and 14"
-      )
+    digits.check_shrink(self.shrink)
     if self.frame_size <= self._digit_size:
       raise ValueError(
         f"data.frame_size is {self.frame_size}, which leaves a digit of "

@@ -104,13 +104,17 @@ def build_dataset(
 def main(argv: list[str] | None = None) -> int:
   """Runs the command line; returns the exit code."""
   from mmjax.data.av_digits import AvDigits
+  from mmjax.data.digit_motion import DigitMotion
   from mmjax.data.easy_vqa import EasyVqa
+  from mmjax.data.emoji_clips import EmojiClips
   from mmjax.data.moving_digits import MovingDigits
   from mmjax.data.sort_of_clevr import SortOfClevr
 
   datasets = {
     "av_digits": AvDigits,
+    "digit_motion": DigitMotion,
     "easy_vqa": EasyVqa,
+    "emoji_clips": EmojiClips,
     "moving_digits": MovingDigits,
     "sort_of_clevr": SortOfClevr,
   }

@@ -4,10 +4,12 @@ Clips are [R, T, h, w, channels], with a mask [R] of clips or [R, T] of frames.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array
 from mmjax.encoders.image import image_to_float
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.pooling import AttentionPooling, masked_max, masked_mean
 
 
@@ -72,11 +74,57 @@ def fold_steps(values: Array) -> Array:
   return values.reshape(-1, *values.shape[2:])
 
 
+def begin_frames(
+  encoder: StagedEncoder, values: Array, mask: Array, *, train: bool
+) -> Stage:
+  """Begins with each frame of clips by an encoder of images.
+
+  Args:
+    encoder: of the frames.
+    values: see `expand_frame_mask`.
+    mask: bool [R] or [R, T], True = present.
+    train: whether dropout is on.
+
+  Returns:
+    The stages of the frames, [R, T, ...].
+
+  Raises:
+    ValueError: other shapes or dtypes.
+  """
+  mask = expand_frame_mask(values, mask)
+  frames = encoder.begin(fold_steps(values), mask.reshape(-1), train=train)
+  return _unfold_steps(frames, mask.shape)
+
+
+def run_frames(
+  encoder: StagedEncoder, depth: int, stage: Stage, *, train: bool
+) -> Stage:
+  """Runs a stage of an encoder of images on each frame."""
+  frames = jax.tree.map(fold_steps, stage)
+  frames = encoder.run_stage(depth, frames, train=train)
+  return _unfold_steps(frames, stage.values.shape[:2])
+
+
+def finish_frames(
+  encoder: StagedEncoder, stage: Stage, *, train: bool
+) -> Stage:
+  """Makes the P tokens of each frame, values [R, T, P, D], mask [R, T, P]."""
+  frames = jax.tree.map(fold_steps, stage)
+  tokens = encoder.finish(frames, train=train)
+  return _unfold_steps(Stage.from_tokens(tokens), stage.values.shape[:2])
+
+
+def _unfold_steps(frames: Stage, shape: tuple[int, int]) -> Stage:
+  """Makes rows of frames [R * T, ...] steps of clips again, [R, T, ...]."""
+  return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), frames)
+
+
 class StepPooling(nn.Module):
   """Pools the tokens of each frame into one vector.
 
   Attributes:
-    pooling: "mean", "max" or "attention".
+    pooling: "mean", "max", "attention" or "concat". The last puts the tokens
+      side by side, so that what is where is kept; absent ones are zeros.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -87,16 +135,20 @@ class StepPooling(nn.Module):
 
   @nn.compact
   def __call__(self, values: Array, mask: Array) -> Array:
-    """Maps [R, T, N, D] and bool [R, T, N] to [R, T, D].
+    """Maps [R, T, N, D] and bool [R, T, N] to [R, T, D], or [R, T, N * D].
 
     Raises:
       ValueError: an unknown pooling.
     """
-    if self.pooling not in ("mean", "max", "attention"):
+    if self.pooling not in ("mean", "max", "attention", "concat"):
       raise ValueError(
-        f"pooling is {self.pooling!r}; it must be 'mean', 'max' or 'attention'"
+        f"pooling is {self.pooling!r}; it must be 'mean', 'max', 'attention' or"
+        " 'concat'"
       )
     values = values.astype(self.dtype)
+    if self.pooling == "concat":
+      values = jnp.where(mask[..., None], values, 0)
+      return values.reshape(*values.shape[:2], -1)
     if self.pooling == "attention":
       pool_fn = AttentionPooling(
         values.shape[-1],

@@ -41,8 +41,7 @@ class Conv3dEncoder(StagedEncoder):
       first, see `GridEncoder`.
     tokens: "cells", one for each, or "frames", one for each step of the grid,
       pooled over its cells.
-    pooling: of the cells of a step for `tokens` "frames": "mean", "max" or
-      "attention".
+    pooling: of the cells of a step for `tokens` "frames", see `StepPooling`.
     num_lstm_layers: LSTM layers over the steps, for `tokens` "frames".
     norm: "instance" or "layer", see `Conv3dBlock`.
     implementation: that of `Conv3d`.

@@ -12,13 +12,17 @@ positions.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.encoders.stacks import make_block
 from mmjax.encoders.staged import Stage, StagedEncoder
-from mmjax.encoders.video import StepPooling, expand_frame_mask, fold_steps
+from mmjax.encoders.video import (
+  StepPooling,
+  begin_frames,
+  finish_frames,
+  run_frames,
+)
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import sinusoidal_positions
@@ -33,7 +37,7 @@ class FrameSequenceEncoder(StagedEncoder):
       up.
     frame_encoder: image encoder of single frames, with a dtype of its own;
       `ExtendedEncoder` makes a `StagedEncoder` of any.
-    pooling: of the tokens of a frame: "mean", "max" or "attention".
+    pooling: of the tokens of a frame, see `StepPooling`.
     sequence: "lstm" or "transformer".
     num_layers: LSTM layers or Transformer blocks.
     bidirectional: whether the LSTM reads from both ends.
@@ -104,19 +108,13 @@ class FrameSequenceEncoder(StagedEncoder):
     Raises:
       ValueError: see `expand_frame_mask`.
     """
-    mask = expand_frame_mask(values, mask)
-    frames = self.frame_encoder.begin(
-      fold_steps(values), mask.reshape(-1), train=train
-    )
-    return _unfold(frames, mask.shape)
+    return begin_frames(self.frame_encoder, values, mask, train=train)
 
   def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
     """Runs a stage of each frame, or a layer over pooled frames."""
     layer = depth - self.frame_encoder.num_stages
     if layer < 0:
-      frames = jax.tree.map(fold_steps, stage)
-      frames = self.frame_encoder.run_stage(depth, frames, train=train)
-      return _unfold(frames, stage.values.shape[:2])
+      return run_frames(self.frame_encoder, depth, stage, train=train)
     if layer == 0:
       stage = self._pool_frames(stage, train=train)
     if self.sequence == "lstm":
@@ -137,17 +135,10 @@ class FrameSequenceEncoder(StagedEncoder):
 
   def _pool_frames(self, stage: Stage, *, train: bool) -> Stage:
     """Finishes each frame and makes one vector of it."""
-    frames = jax.tree.map(fold_steps, stage)
-    tokens = self.frame_encoder.finish(frames, train=train)
-    tokens = _unfold(Stage.from_tokens(tokens), stage.values.shape[:2])
-    states = self.step_pooling(tokens.values, tokens.mask)
+    frames = finish_frames(self.frame_encoder, stage, train=train)
+    states = self.step_pooling(frames.values, frames.mask)
     if self.sequence == "transformer":
       states = self.project_norm(self.project(states))
       places = sinusoidal_positions(*states.shape[1:])
       states = states + jnp.asarray(places, states.dtype)
-    return Stage(states, tokens.mask.any(axis=-1))
-
-
-def _unfold(frames: Stage, shape: tuple[int, int]) -> Stage:
-  """Makes rows of frames [R * T, ...] steps of clips again, [R, T, ...]."""
-  return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), frames)
+    return Stage(states, frames.mask.any(axis=-1))

@@ -77,3 +77,18 @@ def test_shrinking_takes_the_mean_of_squares():
     square = images[n, 3 * y : 3 * y + 3, 3 * x : 3 * x + 3]
     assert small[n, y, x, 0] == round(int(square.sum()) / 9)
   np.testing.assert_array_equal(motion.shrink_images(images, 1), images)
+
+
+def test_what_leaves_a_frame_enters_at_the_opposite_side():
+  rng = np.random.default_rng(5)
+  images = rng.integers(1, 256, (3, 5, 2, 1)).astype(np.uint8)
+  positions = rng.integers(0, 7, (3, 11, 2))
+  video = motion.render_wrapping(images, positions, 7)
+  assert video.dtype == np.uint8
+  assert (positions > 5).any()
+  for clip, frame in np.ndindex(3, 11):
+    expected = np.zeros((7, 7, 1), np.uint8)
+    row, column = positions[clip, frame]
+    for y, x in np.ndindex(5, 2):
+      expected[(row + y) % 7, (column + x) % 7] = images[clip, y, x]
+    np.testing.assert_array_equal(video[clip, frame], expected)

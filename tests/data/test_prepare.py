@@ -82,7 +82,7 @@ def test_list_and_help_and_mistakes(capsys, tmp_path, monkeypatch):
   monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
   assert prepare.main(["--list"]) == 0
   listed = capsys.readouterr().out
-  for line in ("easy_vqa: Questions", "av_digits: A wr", "moving_digits: A wr"):
+  for line in ("easy_vqa: Questions", "av_digits: A wr", "digit_motion: A wr"):
     assert line in listed
   with pytest.raises(SystemExit) as helped:
     prepare.main(["--help"])

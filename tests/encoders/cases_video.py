@@ -12,6 +12,7 @@ from mmjax.encoders.image import GridEncoder, PatchEncoder
 from mmjax.encoders.resnet import ResNetEncoder
 from mmjax.encoders.video_conv3d import Conv3dEncoder
 from mmjax.encoders.video_frames import FrameSequenceEncoder
+from mmjax.encoders.video_graph import VideoGraphEncoder
 from mmjax.encoders.video_tubelet import TubeletEncoder
 from mmjax.encoders.video_two_stream import TwoStreamEncoder
 
@@ -165,6 +166,45 @@ CASES = {
     6,
     (1,),
     (27 * 3 + 6 + 3 * 5 + 5 + 10) + (5 * 6 + 6 + 12) + _BLOCK + 12,
+  ),
+  "graph": Case(
+    lambda dtype: VideoGraphEncoder(
+      6,
+      GridEncoder(5, features=(3,), dtype=dtype),
+      pooling="max",
+      skips=(1, 3),
+      num_similar=2,
+      num_rounds=2,
+      num_heads=3,
+      mlp_dim=11,
+      dtype=dtype,
+    ),
+    6,
+    (1,),
+    (27 * 3 + 6 + 3 * 5 + 5 + 10)
+    + (5 * 6 + 6 + 12)
+    # Of a block: the ends and the edges of 6 kinds with cosines, the score.
+    + 2 * (24 + 2 * 36 + 6 + 7 * 6 + 6 + 6 + (6 * 11 + 11 + 11 * 6 + 6))
+    + 12,
+  ),
+  "graph_tokens": Case(
+    lambda dtype: VideoGraphEncoder(
+      6,
+      GridEncoder(5, features=(3, 4), dtype=dtype),
+      nodes="tokens",
+      skips=(1, 2),
+      num_similar=0,
+      num_rounds=1,
+      messages="perceptron",
+      mlp_dim=11,
+      dtype=dtype,
+    ),
+    6,
+    (2 * 3,),
+    (27 * 3 + 6 + 27 * 4 + 8 + 4 * 5 + 5 + 10)
+    + (5 * 6 + 6 + 12)
+    + (24 + 2 * (11 + 11 * 6 + 6) + (4 + 6 + 6) * 11 + 6 * 11)
+    + 12,
   ),
   "tubelet_joint": Case(
     lambda dtype: TubeletEncoder(

@@ -49,6 +49,8 @@ NUM_STAGES = {
   "clips_two_stream_flow": 0,
   "clips_frames_lstm": 1 + 1,
   "clips_frames_transformer": 1 + 1,
+  "clips_graph": 1 + 2,
+  "clips_graph_tokens": 2 + 1,
   "clips_tubelet_joint": 1,
   "clips_tubelet_factorised": 1 + 1,
 }

@@ -48,6 +48,15 @@ def test_the_present_tokens_of_a_frame_are_pooled(pooling, reference):
     np.testing.assert_allclose(out[row, step], reference(there, 0), atol=1e-6)
 
 
+def test_the_tokens_of_a_frame_are_put_side_by_side():
+  values = CLIPS[..., 0, :].astype(np.float32)
+  mask = np.random.default_rng(1).random((3, 5, 8)) < 0.6
+  dirty = np.where(mask[..., None], values, np.nan)
+  out = StepPooling("concat").apply({}, dirty, mask)
+  expected = np.where(mask[..., None], values, 0).reshape(3, 5, 24)
+  np.testing.assert_array_equal(out, expected)
+
+
 def test_an_unknown_pooling_is_named():
   with pytest.raises(ValueError, match="'median'"):
     StepPooling("median").apply({}, CLIPS[..., 0, :], np.ones((3, 5, 8), bool))

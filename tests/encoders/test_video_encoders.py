@@ -130,6 +130,7 @@ def test_a_batch_of_one_shorter_clip_gives_what_the_padded_one_gives(name):
     "conv3d_lstm",
     "two_stream",
     "frames_lstm",
+    "graph_tokens",
     "tubelet_factorised",
   ],
 )
@@ -161,7 +162,13 @@ def test_the_order_of_frames_matters(name):
 
 @pytest.mark.parametrize(
   "name",
-  ["frames_lstm", "frames_transformer", "tubelet_joint", "tubelet_factorised"],
+  [
+    "frames_lstm",
+    "frames_transformer",
+    "graph",
+    "tubelet_joint",
+    "tubelet_factorised",
+  ],
 )
 def test_every_token_sees_every_present_frame(name):
   case, tokens = CASES[name], _encode(name)
@@ -181,7 +188,7 @@ def test_a_mask_of_clips_is_that_of_all_their_frames(name):
   chex.assert_trees_all_close(found, _encode(name, mask=spread), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["frames_lstm", "tubelet_factorised"])
+@pytest.mark.parametrize("name", ["frames_lstm", "graph", "tubelet_factorised"])
 def test_dropout_is_on_only_in_training(name):
   case, (module, variables) = CASES[name], _init(name)
   module = module.clone(dropout_rate=0.5)
