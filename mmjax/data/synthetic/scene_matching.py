@@ -16,7 +16,8 @@ import numpy as np
 from mmjax.data import arrays, collation, tokenizers
 from mmjax.data.synthetic import scene_captions, scene_pictures, scenes
 
-TASKS = ("choice", "judgement")
+_LABELS = {"choice": ("negative", "text"), "judgement": ("false", "true")}
+TASKS = tuple(_LABELS)
 LENGTHS = (2, 3, 4, 5)
 NUM_PHRASES = 2 * max(LENGTHS) + 1
 MAX_WORDS = 37  # "which is left of" with three words a name
@@ -51,8 +52,8 @@ class SceneMatching(arrays.ArrayData):
   all True. The task says what else there is:
 
     "choice"      `negative` [B, 37], the false caption, with the masks and
-                  phrases of the true one; `label` is 0, the place of the true
-                  one of (text, negative).
+                  phrases of the true one; `label` is 1, the place of the true
+                  one of (negative, text): equal scores are an error.
     "judgement"   `text` is the true caption or the false one, `label` 1 or 0;
                   of any two rows 8 i + j and 8 i + j + 4 one is true.
 
@@ -114,12 +115,11 @@ class SceneMatching(arrays.ArrayData):
 
   def load_assets(self) -> dict[str, Any]:
     """Returns vocabulary and names, which depend on no split; JSON values."""
-    names = ["text", "negative"] if self.task == "choice" else ["false", "true"]
     return {
-      "labels": names,
+      "labels": list(_LABELS[self.task]),
       "vocabulary": list(make_tokenizer().vocabulary),
       "question_types": [f"{length} relations" for length in LENGTHS],
-      "majority_answer": names[0],
+      "majority_answer": _LABELS[self.task][1],
       "question_prior": {},
     }
 
@@ -149,7 +149,7 @@ class SceneMatching(arrays.ArrayData):
     true = encode_words(tokenizer, [row.caption for row in rows])
     false = encode_words(tokenizer, [row.negative.caption for row in rows])
     if self.task == "choice":
-      label = np.zeros(len(rows), np.int32)
+      label = np.ones(len(rows), np.int32)
       return {**batch, **true, "negative": false["text"], "label": label}
     label = _is_true_row(np.arange(len(rows)))
     text = np.where(label[:, None], true["text"], false["text"])
@@ -184,10 +184,9 @@ class SceneMatching(arrays.ArrayData):
     for number, row in enumerate(self.draw_rows(split)):
       true = self.task == "choice" or bool(_is_true_row(number))
       caption = row.caption if true else row.negative.caption
-      label = 0 if self.task == "choice" else int(true)
       listed[f"{split}/{number}"] = {
         "text": scene_captions.write_caption(caption),
-        "answer": assets["labels"][label],
+        "answer": assets["labels"][int(true)],
         "type": assets["question_types"][number % len(LENGTHS)],
         "image_id": number,
         "negative": scene_captions.write_caption(row.negative.caption),

@@ -1,0 +1,363 @@
+"""Scene-graph VQA: pictures, their scene graphs, and questions of many hops.
+
+Scenes are those of `scenes`, questions those of `scene_questions`. Each scene
+has eight questions: for each number of hops from one to four, one about a
+colour and one about a shape. So a majority guesser is right once in eight or so,
+and one who reads the question but sees nothing once in five.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmjax.data import arrays, collation, pipeline, tokenizers
+from mmjax.data.synthetic import scene_pictures, scene_questions, scenes
+
+NUM_QUESTIONS = len(scene_questions.QUERIES) * len(scene_questions.HOPS)
+_QUESTION_KEYS = (
+  "text",
+  "text_mask",
+  "path",
+  "path_mask",
+  "label",
+  "question_type",
+  "example_mask",
+)
+_INDEX_KEYS = ("image_index", "objects_index")
+_SETTINGS = tuple(
+  field.name for field in dataclasses.fields(scenes.SceneSettings)
+)
+
+
+class Row(NamedTuple):
+  """A scene with its eight questions."""
+
+  scene: scenes.Scene
+  questions: tuple[scene_questions.Question, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneGraphVqa(arrays.ArrayData):
+  """Questions of one to four hops about coloured shapes and their relations.
+
+  A batch of B questions about I = B / 8 scenes holds `image` [I, s, s, 3] uint8
+  and `image_mask` [I]; the objects as `scene_pictures.encode_objects` and the
+  graph as `scene_pictures.encode_graph` gives them, [I, ...]; `image_index` and
+  `objects_index` int32 [B], the scene of each question; `text` int32 [B, 26]
+  and `text_mask`; `path` int32 [B, 5], the objects from the one that the
+  question names to the one that it asks for, and `path_mask`; `label` int32
+  [B], a place in `scene_questions.ANSWERS`; `question_type` int32 [B], hops
+  less one; `example_mask` bool [B]. With several shards each array has one more
+  leading axis, and indices count within the shard. An id of a record is
+  `<split>/<scene>/<question>`.
+
+  Attributes:
+    num_scenes: training scenes.
+    num_eval_scenes: scenes of the validation split and of the test split.
+    picture_size: see `scenes.SceneSettings`, as the next three.
+    min_objects: at least 5, as four hops need.
+    max_objects: K.
+    margin: pixels.
+    seed: decides the training scenes. Validation and test are the same for
+      every seed.
+  """
+
+  num_scenes: int = 8_000
+  num_eval_scenes: int = 1_000
+  picture_size: int = 64
+  min_objects: int = 6
+  max_objects: int = 8
+  margin: int = 4
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    """Checks the settings.
+
+    Raises:
+      ValueError: one of them makes no sense.
+    """
+    for name, least in (
+      ("num_scenes", 1),
+      ("num_eval_scenes", 1),
+      ("seed", 0),
+      ("min_objects", max(scene_questions.HOPS) + 1),
+    ):
+      if getattr(self, name) < least:
+        raise ValueError(
+          f"data.{name} is {getattr(self, name)}; it has to be at least {least}"
+        )
+    self.settings  # noqa: B018 - checks the others
+
+  @property
+  def settings(self) -> scenes.SceneSettings:
+    """How the scenes are drawn."""
+    return scenes.SceneSettings(
+      **{name: getattr(self, name) for name in _SETTINGS}
+    )
+
+  def prepare(self) -> None:
+    """Does nothing: scenes are drawn in memory, 1,000 in a few seconds."""
+
+  def load_assets(self) -> dict[str, Any]:
+    """Returns vocabulary and names, and the commonest answer; JSON values."""
+    answers = [
+      scene_questions.answer_question(question, row.scene)
+      for row in self.draw_rows("train")
+      for question in row.questions
+    ]
+    return {
+      "labels": list(scene_questions.ANSWERS),
+      "vocabulary": list(make_tokenizer().vocabulary),
+      "question_types": [
+        f"{hops} hop{'s' * (hops > 1)}" for hops in scene_questions.HOPS
+      ],
+      "majority_answer": max(scene_questions.ANSWERS, key=answers.count),
+      "question_prior": {},
+    }
+
+  def encode_split(
+    self, assets: Mapping[str, Any], split: str
+  ) -> collation.Batch:
+    """Returns a whole split as one batch.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      split: one of `scenes.SPLITS`.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    rows = self.draw_rows(split)
+    drawn = [row.scene for row in rows]
+    tokenizer = tokenizers.WordTokenizer(assets["vocabulary"])
+    index = np.arange(len(rows), dtype=np.int32).repeat(NUM_QUESTIONS)
+    return {
+      "image": scene_pictures.render(drawn, self.picture_size),
+      "image_mask": np.ones(len(rows), bool),
+      **scene_pictures.encode_objects(drawn, self.settings),
+      **scene_pictures.encode_graph(drawn, self.settings),
+      **encode_questions(rows, tokenizer, assets["labels"]),
+      **dict.fromkeys(_INDEX_KEYS, index),
+      "example_mask": np.ones(len(index), bool),
+    }
+
+  def record_ids(self, split: str, num_rows: int) -> list[str]:
+    """Returns the ids `<split>/<scene>/<question>` of the first questions."""
+    return [
+      f"{split}/{row // NUM_QUESTIONS}/{row % NUM_QUESTIONS}"
+      for row in range(num_rows)
+    ]
+
+  def train_batches(
+    self,
+    assets: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns endless training batches of whole scenes.
+
+    Args:
+      assets: what `load_assets` gave.
+      batch_size: B, questions on all shards together.
+      seed: decides the order of the scenes.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: B is not a multiple of 8 questions a scene on each shard.
+    """
+    grouped, ids = self._group(assets, "train")
+    batches = arrays.make_train_batches(
+      grouped,
+      ids,
+      batch_size=_count_scenes("training", batch_size, num_shards),
+      seed=seed,
+      num_shards=num_shards,
+    )
+    return _flatten(batches, num_shards)
+
+  def eval_batches(
+    self,
+    assets: Mapping[str, Any],
+    split: str,
+    *,
+    batch_size: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns batches that hold every question of a split exactly once.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      split: one of `scenes.SPLITS`.
+      batch_size: B, questions on all shards together.
+      num_shards: devices that the batch is cut for.
+
+    Raises:
+      ValueError: there is no such split, or B is not a multiple of 8 questions
+        a scene on each shard.
+    """
+    grouped, ids = self._group(assets, split)
+    batches = arrays.make_eval_batches(
+      grouped,
+      ids,
+      batch_size=_count_scenes("evaluation", batch_size, num_shards),
+      num_shards=num_shards,
+    )
+    return _flatten(batches, num_shards)
+
+  def blank_batch(self) -> collation.Batch:
+    """Returns a batch of the first test scene, for its shapes and dtypes."""
+    one = dataclasses.replace(self, num_scenes=1, num_eval_scenes=1)
+    return one.encode_split(one.load_assets(), "test")
+
+  def list_examples(self, split: str) -> dict[str, dict[str, Any]]:
+    """Returns what people read of each example of a split, by record id.
+
+    Returns:
+      `text`, `answer`, `type`, `image_id`, which is the scene; and `path`, the
+      names of the objects that lead to the answer.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    types = self.load_assets()["question_types"]
+    return {
+      f"{split}/{number}/{place}": {
+        "text": scene_questions.write_question(question, row.scene),
+        "answer": scene_questions.answer_question(question, row.scene),
+        "type": types[len(question.moves) - 1],
+        "image_id": number,
+        "path": [scenes.name_object(row.scene, i) for i in question.path],
+      }
+      for number, row in enumerate(self.draw_rows(split))
+      for place, question in enumerate(row.questions)
+    }
+
+  def load_image(self, record_id: str) -> np.ndarray:
+    """Returns an example's picture, uint8 [s, s, 3].
+
+    Raises:
+      ValueError: there is no such record.
+    """
+    split, _, rest = record_id.partition("/")
+    rows = self.draw_rows(split)
+    row, _, question = rest.partition("/")
+    known = row.isdecimal() and int(row) < len(rows) and question.isdecimal()
+    if not known or int(question) >= NUM_QUESTIONS:
+      raise ValueError(
+        f"there is no record {record_id!r}; an id is "
+        "<split>/<scene>/<question>, for instance test/0/0"
+      )
+    return scene_pictures.render([rows[int(row)].scene], self.picture_size)[0]
+
+  def draw_rows(self, split: str) -> Sequence[Row]:
+    """Draws the scenes of a split with their questions, once.
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    number = self.num_scenes if split == "train" else self.num_eval_scenes
+    return _draw_rows(self.settings, self.seed, split, number)
+
+  def _group(
+    self, assets: Mapping[str, Any], split: str
+  ) -> tuple[collation.Batch, list[str]]:
+    """Returns all arrays by scene, [n, ...] or [n, 8, ...], and n ids."""
+    encoded = self.encode_split(assets, split)
+    number = len(encoded["image"])
+    grouped = {
+      key: values.reshape(number, NUM_QUESTIONS, *values.shape[1:])
+      if key in _QUESTION_KEYS
+      else values
+      for key, values in encoded.items()
+      if key not in _INDEX_KEYS
+    }
+    return grouped, [f"{split}/{row}" for row in range(number)]
+
+
+def make_tokenizer() -> tokenizers.WordTokenizer:
+  """Makes the tokenizer of all words that questions can have."""
+  words = [*scenes.COLOURS, *scene_questions.NOUNS, *scene_questions.RELATIONS]
+  return tokenizers.WordTokenizer.build([*words, "what colour shape is the"])
+
+
+def encode_questions(
+  rows: Sequence[Row],
+  tokenizer: tokenizers.WordTokenizer,
+  labels: Sequence[str],
+) -> collation.Batch:
+  """Encodes the questions of n scenes, 8 n of each; see `SceneGraphVqa`."""
+  asked = [(question, row.scene) for row in rows for question in row.questions]
+  words = [
+    tokenizer.encode(
+      scene_questions.write_question(*one), scene_questions.MAX_WORDS
+    )
+    for one in asked
+  ]
+  steps = np.array([len(question.path) for question, _ in asked], np.int32)
+  most = max(scene_questions.HOPS) + 1
+  path = scenes.pad_objects(
+    [np.array(question.path) for question, _ in asked], most
+  )
+  answers = [scene_questions.answer_question(*one) for one in asked]
+  numbers = {label: number for number, label in enumerate(labels)}
+  return {
+    "text": np.stack([one.ids for one in words]),
+    "text_mask": np.stack([one.mask for one in words]),
+    "path": path,
+    "path_mask": np.arange(most) < steps[:, None],
+    "label": np.array([numbers[answer] for answer in answers], np.int32),
+    "question_type": steps - 2,
+  }
+
+
+def _count_scenes(part: str, batch_size: int, num_shards: int) -> int:
+  unit = NUM_QUESTIONS * num_shards
+  if batch_size < 1 or batch_size % unit:
+    raise ValueError(
+      f"{part}.batch_size is {batch_size}, which {num_shards} device(s) with "
+      f"{NUM_QUESTIONS} questions a scene cannot share; set {part}.batch_size "
+      f"to a multiple of {unit}"
+    )
+  return batch_size // NUM_QUESTIONS
+
+
+def _flatten(batches: pipeline.Batches, num_shards: int) -> pipeline.Batches:
+  """Turns batches of scenes into batches of questions with indices."""
+
+  def flatten(scene_batch: collation.NumberedBatch) -> collation.NumberedBatch:
+    batch = dict(scene_batch.batch)
+    for key in _QUESTION_KEYS:
+      values = batch[key]
+      axis = int(num_shards > 1)
+      shape = values.shape[:axis] + (-1,) + values.shape[axis + 2 :]
+      batch[key] = values.reshape(shape)
+    index = np.arange(batch["image"].shape[axis], dtype=np.int32)
+    index = np.broadcast_to(index.repeat(NUM_QUESTIONS), batch["label"].shape)
+    batch.update(dict.fromkeys(_INDEX_KEYS, index))
+    ids = [
+      f"{scene}/{question}"
+      for scene in scene_batch.record_ids
+      for question in range(NUM_QUESTIONS)
+    ]
+    return collation.NumberedBatch(batch, ids)
+
+  return pipeline.Batches(batches.dataset.map(flatten), batches.num_batches)
+
+
+@functools.lru_cache(maxsize=4)
+def _draw_rows(
+  settings: scenes.SceneSettings, seed: int, split: str, number: int
+) -> tuple[Row, ...]:
+  return tuple(
+    Row(
+      *scene_questions.draw_scene_with_questions(
+        settings, scenes.make_row_rng(seed, split, "questions", row)
+      )
+    )
+    for row in range(number)
+  )
