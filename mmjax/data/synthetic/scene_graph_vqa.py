@@ -2,8 +2,8 @@
 
 Scenes are those of `scenes`, questions those of `scene_questions`. Each scene
 has eight questions: for each number of hops from one to four, one about a
-colour and one about a shape. So a majority guesser is right once in eight or so,
-and one who reads the question but sees nothing once in five.
+colour and one about a shape. So a majority guesser is right once in eight, and
+one who reads the question but sees nothing somewhat more than once in five.
 """
 
 import dataclasses
@@ -334,7 +334,7 @@ def _flatten(batches: pipeline.Batches, num_shards: int) -> pipeline.Batches:
     for key in _QUESTION_KEYS:
       values = batch[key]
       axis = int(num_shards > 1)
-      shape = values.shape[:axis] + (-1,) + values.shape[axis + 2 :]
+      shape = (*values.shape[:axis], -1, *values.shape[axis + 2 :])
       batch[key] = values.reshape(shape)
     index = np.arange(batch["image"].shape[axis], dtype=np.int32)
     index = np.broadcast_to(index.repeat(NUM_QUESTIONS), batch["label"].shape)

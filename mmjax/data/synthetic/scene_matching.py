@@ -21,7 +21,9 @@ TASKS = tuple(_LABELS)
 LENGTHS = (2, 3, 4, 5)
 NUM_PHRASES = 2 * max(LENGTHS) + 1
 MAX_WORDS = 37  # "which is left of" with three words a name
-_SETTINGS = tuple(field.name for field in dataclasses.fields(scenes.SceneSettings))
+_SETTINGS = tuple(
+  field.name for field in dataclasses.fields(scenes.SceneSettings)
+)
 
 
 class Row(NamedTuple):

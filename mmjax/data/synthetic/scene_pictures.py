@@ -19,9 +19,7 @@ RGB = (
   (150, 60, 180),
   (70, 210, 220),
 )
-NUM_FEATURES = (
-  len(scenes.COLOURS) + len(scenes.SHAPES) + len(scenes.SIZES) + 2
-)
+NUM_FEATURES = len(scenes.COLOURS) + len(scenes.SHAPES) + len(scenes.SIZES) + 2
 
 
 @functools.cache

@@ -90,33 +90,30 @@ def answer_question(question: Question, scene: scenes.Scene) -> str:
 def find_moves(scene: scenes.Scene) -> list[list[Move]]:
   """Finds, for each object, all hops that lead to one other and are needed."""
   number = len(scene.colours)
-  fits = _match_nouns(scene)
-  holds = scenes.relate(scene.centres)
+  # [start, noun, goal]: the objects besides the start that a noun fits.
+  others = _match_nouns(scene) & ~np.eye(number, dtype=bool)[:, None]
+  needed = others.sum(axis=-1) >= 2
+  # [start, relation, noun, goal]; a relation holds in the order goal, start.
+  holds = np.moveaxis(scenes.relate(scene.centres), -1, 0)
+  candidates = others[:, None] & holds[:, :, None]
   offsets = scene.centres[:, None] - scene.centres
   distances = np.sqrt(np.square(offsets).sum(axis=-1))
-  moves = []
-  for start in range(number):
-    others = fits & (np.arange(number) != start)
-    nouns = np.flatnonzero(others.sum(axis=1) >= 2)
-    found = []
-    for relation in range(len(scenes.RELATIONS)):
-      # A relation holds in the order goal, start.
-      candidates = others[nouns] & holds[relation, :, start]
-      alone = candidates.sum(axis=1) == 1
-      goals = candidates.argmax(axis=1)
-      found += [
-        Move(relation, int(noun), int(goal))
-        for noun, goal in zip(nouns[alone], goals[alone], strict=True)
-      ]
-    nearest = len(scenes.RELATIONS)
-    for noun in nouns.tolist():
-      order = np.flatnonzero(others[noun])
-      order = order[np.argsort(distances[start, order])]
-      first, second = distances[start, order[:2]]
-      if second - first >= NEAREST_MARGIN:
-        found.append(Move(nearest, noun, int(order[0])))
-    moves.append(found)
-  return moves
+  far = np.where(others, distances[:, None], 1e9)
+  first, second = np.sort(far, axis=-1)[..., :2].transpose(2, 0, 1)
+  clear = second - first >= NEAREST_MARGIN
+  allowed = np.concatenate(
+    [candidates.sum(axis=-1) == 1, clear[:, None]], axis=1
+  )
+  goals = np.concatenate(
+    [candidates.argmax(axis=-1), far.argmin(axis=-1)[:, None]], axis=1
+  ).tolist()
+  return [
+    [
+      Move(relation, noun, goals[start][relation][noun])
+      for relation, noun in np.argwhere(allowed[start] & needed[start]).tolist()
+    ]
+    for start in range(number)
+  ]
 
 
 def draw_question(

@@ -155,7 +155,7 @@ def find_object(scene: Scene, colour: str, shape: str) -> int | None:
 
 
 def pad_objects(arrays: Sequence[np.ndarray], number: int) -> np.ndarray:
-  """Stacks arrays [k, ...] of several scenes to [n, number, ...], with zeros."""
+  """Stacks n arrays [k, ...] to [n, number, ...], with zeros at the end."""
   padded = np.zeros((len(arrays), number, *arrays[0].shape[1:]), np.int32)
   for row, values in enumerate(arrays):
     padded[row, : len(values)] = values
