@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmjax.data import arrays, collation, pipeline, tokenizers
+from mmjax.data import (
+  arrays,
+  collation,
+  pipeline,
+  shared_rows,
+  tokenizers,
+)
 from mmjax.data.synthetic import scene_pictures, scene_questions, scenes
 
 NUM_QUESTIONS = len(scene_questions.QUERIES) * len(scene_questions.HOPS)
@@ -170,15 +176,9 @@ class SceneGraphVqa(arrays.ArrayData):
     Raises:
       ValueError: B is not a multiple of 8 questions a scene on each shard.
     """
-    grouped, ids = self._group(assets, "train")
-    batches = arrays.make_train_batches(
-      grouped,
-      ids,
-      batch_size=_count_scenes("training", batch_size, num_shards),
-      seed=seed,
-      num_shards=num_shards,
+    return self._share(assets, "train").train_batches(
+      batch_size=batch_size, seed=seed, num_shards=num_shards
     )
-    return _flatten(batches, num_shards)
 
   def eval_batches(
     self,
@@ -200,14 +200,9 @@ class SceneGraphVqa(arrays.ArrayData):
       ValueError: there is no such split, or B is not a multiple of 8 questions
         a scene on each shard.
     """
-    grouped, ids = self._group(assets, split)
-    batches = arrays.make_eval_batches(
-      grouped,
-      ids,
-      batch_size=_count_scenes("evaluation", batch_size, num_shards),
-      num_shards=num_shards,
+    return self._share(assets, split).eval_batches(
+      batch_size=batch_size, num_shards=num_shards
     )
-    return _flatten(batches, num_shards)
 
   def blank_batch(self) -> collation.Batch:
     """Returns a batch of the first test scene, for its shapes and dtypes."""
@@ -263,20 +258,17 @@ class SceneGraphVqa(arrays.ArrayData):
     number = self.num_scenes if split == "train" else self.num_eval_scenes
     return _draw_rows(self.settings, self.seed, split, number)
 
-  def _group(
+  def _share(
     self, assets: Mapping[str, Any], split: str
-  ) -> tuple[collation.Batch, list[str]]:
-    """Returns all arrays by scene, [n, ...] or [n, 8, ...], and n ids."""
+  ) -> shared_rows.SharedRows:
     encoded = self.encode_split(assets, split)
-    number = len(encoded["image"])
-    grouped = {
-      key: values.reshape(number, NUM_QUESTIONS, *values.shape[1:])
-      if key in _QUESTION_KEYS
-      else values
-      for key, values in encoded.items()
-      if key not in _INDEX_KEYS
-    }
-    return grouped, [f"{split}/{row}" for row in range(number)]
+    return shared_rows.SharedRows(
+      encoded,
+      [f"{split}/{row}" for row in range(len(encoded["image"]))],
+      example_keys=_QUESTION_KEYS,
+      index_keys=_INDEX_KEYS,
+      per_row=NUM_QUESTIONS,
+    )
 
 
 def make_tokenizer() -> tokenizers.WordTokenizer:
@@ -313,40 +305,6 @@ def encode_questions(
     "label": np.array([numbers[answer] for answer in answers], np.int32),
     "question_type": steps - 2,
   }
-
-
-def _count_scenes(part: str, batch_size: int, num_shards: int) -> int:
-  unit = NUM_QUESTIONS * num_shards
-  if batch_size < 1 or batch_size % unit:
-    raise ValueError(
-      f"{part}.batch_size is {batch_size}, which {num_shards} device(s) with "
-      f"{NUM_QUESTIONS} questions a scene cannot share; set {part}.batch_size "
-      f"to a multiple of {unit}"
-    )
-  return batch_size // NUM_QUESTIONS
-
-
-def _flatten(batches: pipeline.Batches, num_shards: int) -> pipeline.Batches:
-  """Turns batches of scenes into batches of questions with indices."""
-
-  def flatten(scene_batch: collation.NumberedBatch) -> collation.NumberedBatch:
-    batch = dict(scene_batch.batch)
-    for key in _QUESTION_KEYS:
-      values = batch[key]
-      axis = int(num_shards > 1)
-      shape = (*values.shape[:axis], -1, *values.shape[axis + 2 :])
-      batch[key] = values.reshape(shape)
-    index = np.arange(batch["image"].shape[axis], dtype=np.int32)
-    index = np.broadcast_to(index.repeat(NUM_QUESTIONS), batch["label"].shape)
-    batch.update(dict.fromkeys(_INDEX_KEYS, index))
-    ids = [
-      f"{scene}/{question}"
-      for scene in scene_batch.record_ids
-      for question in range(NUM_QUESTIONS)
-    ]
-    return collation.NumberedBatch(batch, ids)
-
-  return pipeline.Batches(batches.dataset.map(flatten), batches.num_batches)
 
 
 @functools.lru_cache(maxsize=4)
