@@ -102,11 +102,13 @@ def main(argv: list[str] | None = None) -> int:
   from mmjax.data.av_digits import AvDigits
   from mmjax.data.easy_vqa import EasyVqa
   from mmjax.data.moving_digits import MovingDigits
+  from mmjax.data.stamps import Stamps
 
   datasets = {
     "av_digits": AvDigits,
     "easy_vqa": EasyVqa,
     "moving_digits": MovingDigits,
+    "stamps": Stamps,
   }
   parser = argparse.ArgumentParser(
     prog="python -m mmjax.data.prepare",
