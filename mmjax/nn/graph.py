@@ -1,7 +1,10 @@
 r"""Graph networks: a masked graph of fixed shape, and functions graph -> graph.
 
-`graph_network` is the general block, over a list of edges. For dense graphs
-whose edges have types there is a faster form in `mmjax.nn.typed_graph`.
+`graph_network` is the general block, over a list of edges. Layers with
+parameters, which work on lists and on matrices of edges alike, stand in files
+of their own: `graph_convolution`, `graph_attention`, `relational_graph`,
+`heterogeneous_graph`. For dense graphs of several modalities there is a faster
+block in `mmjax.nn.typed_graph`.
 
 Battaglia et al. 2018, "Relational inductive biases, deep learning, and graph
 networks", https://arxiv.org/abs/1806.01261, algorithm 1; attention over edges
@@ -19,7 +22,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmjax.array_types import Array
+from mmjax.array_types import Array, Tokens
+from mmjax.nn.edges import EdgeList
+from mmjax.nn.segments import align
 
 # A finite stand-in for minus infinity: differences of it are no NaN.
 _LOWEST = -1e30
@@ -48,6 +53,9 @@ class Graph:
     node_mask: bool [B, N], True = present.
     edge_mask: bool [B, E], True = present. Edges at a masked node count as
       masked, whatever stands here.
+    weights: float [B, E], at least 0, how much each edge counts; None is 1.
+      `graph_network` leaves it to the update functions.
+    types: int32 [B, E], the type of each edge, or None.
   """
 
   nodes: Features
@@ -57,6 +65,36 @@ class Graph:
   receivers: Array
   node_mask: Array
   edge_mask: Array
+  weights: Array | None = None
+  types: Array | None = None
+
+  def edge_set(self) -> EdgeList:
+    """The edges alone."""
+    return EdgeList(
+      self.senders,
+      self.receivers,
+      self.edge_mask,
+      self.edges,
+      self.weights,
+      self.types,
+    )
+
+
+def make_graph(
+  nodes: Tokens, edges: EdgeList, context: Features = None
+) -> Graph:
+  """Makes a graph of tokens, edges and perhaps globals [B, ...]."""
+  return Graph(
+    nodes=nodes.values,
+    edges=edges.features,
+    globals=context,
+    senders=edges.senders,
+    receivers=edges.receivers,
+    node_mask=nodes.mask,
+    edge_mask=edges.mask,
+    weights=edges.weights,
+    types=edges.types,
+  )
 
 
 def aggregate_sum(
@@ -65,7 +103,7 @@ def aggregate_sum(
   """Sums the present features [E, ...] of each segment; zeros if none."""
 
   def add(leaf: Array) -> Array:
-    leaf = jnp.where(_align(mask, leaf), leaf, 0)
+    leaf = jnp.where(align(mask, leaf), leaf, 0)
     return jax.ops.segment_sum(leaf, segments, num_segments)
 
   return jax.tree.map(add, features)
@@ -79,7 +117,7 @@ def aggregate_mean(
   count = jax.ops.segment_sum(mask.astype(jnp.int32), segments, num_segments)
   count = jnp.maximum(count, 1)
   return jax.tree.map(
-    lambda leaf: leaf / _align(count, leaf).astype(leaf.dtype), total
+    lambda leaf: leaf / align(count, leaf).astype(leaf.dtype), total
   )
 
 
@@ -99,7 +137,10 @@ def aggregate_attention(
   """
   mask = mask[:, None]
   scores = jnp.where(mask, features["score"].astype(jnp.float32), _LOWEST)
-  largest = jax.ops.segment_max(scores, segments, num_segments)[segments]
+  # A softmax does not change with what is subtracted: no gradient passes here.
+  largest = jax.lax.stop_gradient(
+    jax.ops.segment_max(scores, segments, num_segments)[segments]
+  )
   powers = jnp.where(mask, jnp.exp(scores - largest), 0.0)
   total = jax.ops.segment_sum(powers, segments, num_segments)[segments]
   weights = powers / jnp.where(total > 0, total, 1.0)
@@ -142,15 +183,13 @@ def graph_network(
   def apply(graph: Graph) -> Graph:
     nodes, edges = graph.nodes, graph.edges
     shared = jax.tree.map(lambda leaf: leaf[:, None], graph.globals)
-    present = graph.edge_mask & (
-      _take(graph.node_mask, graph.senders)
-      & _take(graph.node_mask, graph.receivers)
-    )
+    edge_set = graph.edge_set()
+    present = edge_set.restrict(graph.node_mask, graph.node_mask).mask
     if update_edge is not None:
       edges = update_edge(
         edges,
-        _take(nodes, graph.senders),
-        _take(nodes, graph.receivers),
+        edge_set.at_senders(nodes),
+        edge_set.at_receivers(nodes),
         shared,
       )
     if update_node is not None:
@@ -169,18 +208,6 @@ def graph_network(
     return graph.replace(nodes=nodes, edges=edges, globals=context)
 
   return apply
-
-
-def _align(mask: Array, leaf: Array) -> Array:
-  """Gives [E] trailing axes until it broadcasts against [E, ...]."""
-  return mask.reshape(mask.shape + (1,) * (leaf.ndim - mask.ndim))
-
-
-def _take(features: Features, index: Array) -> Features:
-  """Picks rows [B, E, ...] out of [B, N, ...] by an index [B, E]."""
-  return jax.tree.map(
-    lambda leaf: jax.vmap(lambda rows, at: rows[at])(leaf, index), features
-  )
 
 
 def _aggregate_all(

@@ -1,0 +1,163 @@
+r"""Reasoning over a graph in steps, guided by a query.
+
+In each step a control vector, made of the query and of what is known already,
+attends over the nodes; a gated memory reads what it attends to; and the nodes
+hear along the edges, which the control opens or closes, from neighbours and how
+much those were attended to. So attention can walk along edges of one kind in
+one step and of another kind in the next.
+
+Hudson and Manning 2018, "Compositional Attention Networks for Machine
+Reasoning" (MAC), https://arxiv.org/abs/1803.03067: a fixed number of steps, in
+each a control, a read by attention and a memory. Hudson and Manning 2019,
+"Learning by Abstraction: The Neural State Machine",
+https://arxiv.org/abs/1907.03950: attention that moves along the edges that fit
+the instruction. Cho et al. 2014, https://arxiv.org/abs/1406.1078 (GRU); nodes
+that are updated by one, as in Li et al. 2016, "Gated Graph Sequence Neural
+Networks", https://arxiv.org/abs/1511.05493.
+
+Differs from the papers: the query is one vector, so the control is a
+projection of it for each step and no attention over words; the memory is gated
+by a GRU, not written by a dense layer; what nodes know changes from step to
+step, and attention reaches a neighbour through it, not by multiplying
+probabilities; there is no alphabet of concepts.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmjax.array_types import Array
+from mmjax.nn.dense import Dense
+from mmjax.nn.dense_graph import AnyGraph
+from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
+from mmjax.nn.message_passing import prepare_edges
+
+
+def attend_nodes(scores: Array, mask: Array) -> Array:
+  """Turns scores [B, N] into float32 shares [B, N]; zeros if none is there."""
+  lowest = jnp.finfo(jnp.float32).min
+  scores = jnp.where(mask, scores.astype(jnp.float32), lowest)
+  return jnp.where(mask, nn.softmax(scores), 0.0)
+
+
+class NodeReader(nn.Module):
+  """Attends over nodes by a control vector, and remembers what it read.
+
+  Attributes:
+    width: width of nodes, control and memory.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  width: int
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(
+    self, nodes: Array, mask: Array, control: Array, memory: Array
+  ) -> tuple[Array, Array]:
+    """Reads once.
+
+    Args:
+      nodes: [B, N, width].
+      mask: bool [B, N], True = present.
+      control: [B, width].
+      memory: [B, width].
+
+    Returns:
+      The new memory [B, width], and the attention, float32 [B, N].
+    """
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    hidden = Dense(self.width, name="node", **dtypes)(nodes)
+    wanted = Dense(self.width, use_bias=False, name="control", **dtypes)(
+      control
+    )
+    scores = Dense(1, use_bias=False, name="score", **dtypes)(
+      nn.tanh(hidden + wanted[:, None])
+    )
+    shares = attend_nodes(scores[..., 0], mask)
+    read = jnp.einsum("bn,bnd->bd", shares.astype(self.dtype), nodes)
+    memory = GatedUpdate(self.width, name="memory", **dtypes)(
+      memory, jnp.concatenate([read, control], axis=-1)
+    )
+    return memory, shares
+
+
+class GraphReasoning(nn.Module):
+  """Answers a query by a walk of several steps over a graph.
+
+  The steps share their parameters, but for the projection of the query. Sows,
+  once a step, `nodes` [B, N], the attention over nodes, and, between two
+  steps, `gates`, how open each edge is: [B, E] for a list, [B, N, N] or
+  [B, K, N, N] for a matrix, zero for absent edges.
+
+  Attributes:
+    width: width of nodes, control and memory.
+    num_steps: how often nodes are attended to; messages pass in between.
+    num_types: types of edges, or None to leave types out.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  width: int
+  num_steps: int = 4
+  num_types: int | None = None
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, graph: AnyGraph, query: Array, *, train: bool) -> Array:
+    """Reasons over a graph.
+
+    Args:
+      graph: a graph with nodes [B, N, D]; features of edges are None or one
+        array [B, *, De].
+      query: [B, Q].
+      train: not used; layers of graphs are called alike.
+
+    Returns:
+      The memory [B, width] after the last step.
+
+    Raises:
+      ValueError: no step, a query that does not fit, edges without the types
+        that are asked for, or shapes that do not belong together.
+    """
+    del train
+    values, tokens, edges = prepare_edges(
+      graph, None, self.dtype, "graph reasoning"
+    )
+    self._check(values, query)
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    query = query.astype(self.dtype)
+    nodes = Dense(self.width, name="node", **dtypes)(values)
+    memory = self.param(
+      "memory",
+      nn.initializers.normal(1.0),
+      (self.width,),
+      jnp.dtype(self.param_dtype),
+    ).astype(self.dtype)
+    memory = jnp.broadcast_to(memory, (query.shape[0], self.width))
+    known = Dense(self.width, use_bias=False, name="control", **dtypes)
+    read = NodeReader(self.width, name="read", **dtypes)
+    hear = GatedMessages(self.width, self.num_types, name="hear", **dtypes)
+    for number in range(self.num_steps):
+      asked = Dense(self.width, name=f"control_{number}", **dtypes)(query)
+      control = nn.tanh(asked + known(memory))
+      memory, shares = read(nodes, tokens.mask, control, memory)
+      self.sow("intermediates", "nodes", shares)
+      if number + 1 < self.num_steps:
+        nodes, gates = hear(nodes, shares, edges, control)
+        self.sow("intermediates", "gates", gates)
+    return memory
+
+  def _check(self, values: Array, query: Array) -> None:
+    """Raises ValueError for what cannot be meant."""
+    if self.num_steps < 1:
+      raise ValueError(
+        f"graph reasoning needs at least one step, got {self.num_steps}"
+      )
+    if query.ndim != 2 or query.shape[0] != values.shape[0]:
+      raise ValueError(
+        f"graph reasoning needs a query [{values.shape[0]}, Q], one for each"
+        f" graph, got {list(query.shape)}"
+      )

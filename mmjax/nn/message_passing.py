@@ -1,0 +1,88 @@
+"""How every graph layer starts: shapes checked, what is masked cleared."""
+
+import jax.numpy as jnp
+
+from mmjax.array_types import Array, Tokens
+from mmjax.nn.dense_graph import AnyGraph
+from mmjax.nn.edges import EdgeList, EdgeMatrix
+
+
+def prepare_edges(
+  graph: AnyGraph, receivers: Tokens | None, dtype: str, owner: str
+) -> tuple[Array, Tokens, EdgeList | EdgeMatrix]:
+  """Takes a graph apart for a layer.
+
+  Args:
+    graph: its nodes [B, Ns, Ds] are those that edges leave.
+    receivers: tokens [B, Nr, Dr] that edges enter; None: the graph's nodes.
+    dtype: dtype of the computation.
+    owner: the layer, for messages.
+
+  Returns:
+    The senders [B, Ns, Ds] and the tokens of the receivers, in `dtype` and
+    zeros where masked; and the edges, masked at absent nodes.
+
+  Raises:
+    ValueError: nodes, masks or edges of shapes that do not belong together.
+  """
+  if receivers is None:
+    receivers = Tokens(graph.nodes, graph.node_mask)
+  _check_nodes(graph.nodes, graph.node_mask, f"{owner}: the graph's nodes")
+  _check_nodes(receivers.values, receivers.mask, f"{owner}: the receivers")
+  _check_edges(graph, receivers, owner)
+  edges = graph.edge_set().restrict(graph.node_mask, receivers.mask)
+  senders = jnp.where(graph.node_mask[..., None], graph.nodes, 0)
+  values = jnp.where(receivers.mask[..., None], receivers.values, 0)
+  return (
+    senders.astype(dtype),
+    Tokens(values.astype(dtype), receivers.mask),
+    edges,
+  )
+
+
+def _check_nodes(values: Array, mask: Array, owner: str) -> None:
+  """Raises ValueError unless values are [B, N, D] with a bool mask [B, N]."""
+  shape = jnp.shape(values) if hasattr(values, "shape") else type(values)
+  if not hasattr(values, "shape") or values.ndim != 3:
+    raise ValueError(
+      f"{owner} must be one array [B, N, D], got {shape}; graphs whose nodes"
+      " are a pytree are for graph_network"
+    )
+  if mask.dtype != jnp.bool_ or mask.shape != values.shape[:2]:
+    raise ValueError(
+      f"{owner} {list(shape)} need a bool mask {list(shape[:2])}, got"
+      f" {mask.dtype} {list(mask.shape)}"
+    )
+
+
+def _check_edges(graph: AnyGraph, receivers: Tokens, owner: str) -> None:
+  """Raises ValueError unless the edges fit the nodes."""
+  edges = graph.edge_set()
+  batch, num_senders = graph.node_mask.shape
+  num_receivers = receivers.mask.shape[1]
+  if receivers.mask.shape[0] != batch:
+    raise ValueError(
+      f"{owner} needs as many examples of receivers as of senders, got"
+      f" {receivers.mask.shape[0]} and {batch}"
+    )
+  if isinstance(edges, EdgeMatrix):
+    shape = edges.adjacency.shape
+    expected = (batch, num_receivers, num_senders)
+    if len(shape) not in (3, 4) or (shape[0], *shape[-2:]) != expected:
+      raise ValueError(
+        f"{owner} needs an adjacency {list(expected)}, receivers before"
+        f" senders, or one with a type axis after the first, got {list(shape)}"
+      )
+    return
+  shapes = {
+    name: value.shape
+    for name in ("senders", "receivers", "mask", "weights", "types")
+    if (value := getattr(edges, name)) is not None
+  }
+  if edges.senders.ndim != 2 or set(shapes.values()) != {
+    (batch, edges.senders.shape[1])
+  }:
+    shown = ", ".join(f"{n} {list(shape)}" for n, shape in shapes.items())
+    raise ValueError(
+      f"{owner} needs everything of the edges as [{batch}, E], got {shown}"
+    )
