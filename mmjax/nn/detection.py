@@ -6,8 +6,8 @@ kinds the object is; the surest cells are the objects.
 Redmon et al. 2016, "You Only Look Once: Unified, Real-Time Object Detection",
 https://arxiv.org/abs/1506.02640.
 
-Differs from the paper: centres only, no boxes; one object a cell, so nothing has
-to be suppressed; several kinds, such as colour and shape.
+Differs from the paper: centres only, no boxes; one object a cell, so nothing
+has to be suppressed; several kinds, such as colour and shape.
 """
 
 import math
