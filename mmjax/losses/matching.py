@@ -5,8 +5,9 @@ r"""Contrast of each pair with other captions, other pictures, and a false one.
     + e^{s_{i-}}} - \log \frac{e^{s_{ii}}}{e^{s_{ii}} + \sum_j e^{s_{ji}}}
 
 Radford et al. 2021 (CLIP), https://arxiv.org/abs/2103.00020; a false caption
-among the candidates as in Yuksekgonul et al. 2023, "When and why vision-language
-models behave like bags-of-words", https://arxiv.org/abs/2210.01936.
+among the candidates as in Yuksekgonul et al. 2023, "When and why
+vision-language models behave like bags-of-words",
+https://arxiv.org/abs/2210.01936.
 
 Differs from the papers: pairs that are true by chance are nobody's negatives;
 only the first R captions after an example's own are compared.
@@ -14,7 +15,6 @@ only the first R captions after an example's own are compared.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Matching of pictures and captions: each with its own, a false one, and others.
+"""Matching of pictures and captions: one's own, a false one, and others.
 
 A picture is scored with its caption, with the one that is false by a word, and
 with the captions of the next examples of the batch. Which of those are true of
@@ -24,8 +24,9 @@ def find_true_candidates(batch: Batch, index: Array) -> Array:
 
   Args:
     batch: holds `objects` [B, K, F], whose last two numbers are x and y,
-      `objects_mask`, `object_colours` and `object_shapes` [B, K], `phrase_facts`
-      and `phrase_mask` [B, P]; see `mmjax.data.synthetic.scene_matching`.
+      `objects_mask`, `object_colours` and `object_shapes` [B, K],
+      `phrase_facts` and `phrase_mask` [B, P]; see
+      `mmjax.data.synthetic.scene_matching`.
     index: int [B, R], the captions that each scene is compared with.
 
   Returns:
@@ -33,7 +34,10 @@ def find_true_candidates(batch: Batch, index: Array) -> Array:
   """
   kinds = batch["object_colours"] * NUM_SHAPES + batch["object_shapes"]
   kinds = jnp.where(batch["objects_mask"], kinds, -1)
-  facts, mask = batch["phrase_facts"][index], batch["phrase_mask"][index]
+  facts, mask = (
+    jnp.take(batch[key], index, axis=0)
+    for key in ("phrase_facts", "phrase_mask")
+  )
   same = kinds[:, None, None, :] == facts[..., ::2, None]  # [B, R, names, K]
   exists = same.any(axis=-1) | ~mask[..., ::2]
   places = batch["objects"][..., -2:]
@@ -70,7 +74,6 @@ class MatchingModel(nn.Module):
     object.__setattr__(self, "encoders", FrozenDict(self.encoders))
     super().__post_init__()
 
-  @nn.compact
   def __call__(self, batch: Batch, *, train: bool) -> dict[str, Any]:
     """Scores pairs.
 
@@ -131,9 +134,15 @@ class MatchingModel(nn.Module):
     both = jnp.concatenate([words.values, false.values])
     phrases = caption % number
     scores = self.matcher(
-      Tokens(regions.values[picture], regions.mask[picture]),
-      Tokens(both[caption], words.mask[phrases]),
-      Phrases(batch["phrase_spans"][phrases], batch["phrase_mask"][phrases]),
+      Tokens(
+        jnp.take(regions.values, picture, axis=0),
+        jnp.take(regions.mask, picture, axis=0),
+      ),
+      Tokens(both[caption], jnp.take(words.mask, phrases, axis=0)),
+      Phrases(
+        jnp.take(batch["phrase_spans"], phrases, axis=0),
+        jnp.take(batch["phrase_mask"], phrases, axis=0),
+      ),
       train=train,
     )
     return scores.reshape(number, candidates + 1)

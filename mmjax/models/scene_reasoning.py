@@ -108,7 +108,7 @@ class SceneReasoning(nn.Module):
     words = encode_modalities({"text": self.text}, batch, train=train)["text"]
     objects, adjacency, extra = self._find_objects(batch, train)
     distances = measure_distances(objects.values[..., -2:])
-    index = batch["objects_index"]
+    index = jnp.asarray(batch["objects_index"])
     graph = DenseGraph(
       objects.values[index],
       distances[index],

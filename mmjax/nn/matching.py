@@ -1,8 +1,8 @@
 """Scores of how well regions of a picture and the words of a caption match.
 
-Three modules with one interface, (regions, words, phrases) -> scores [B]: pooled
-vectors that are compared, words that look at regions, and a graph of regions,
-words and phrases.
+Three modules with one interface, (regions, words, phrases) -> scores [B]:
+pooled vectors that are compared, words that look at regions, and a graph of
+regions, words and phrases.
 
 Pooled: Radford et al. 2021 (CLIP), https://arxiv.org/abs/2103.00020. Attention:
 Lee et al. 2018, "Stacked Cross Attention for Image-Text Matching",
