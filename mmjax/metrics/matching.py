@@ -2,7 +2,8 @@
 
 `accuracy` and `accuracy_by_type` are those of the choice between the true
 caption and the one that is false by a word; with the number of relations as the
-type, by length.
+type, by length. Recall is counted where the scores of pairs are known, which is
+during training: `mmjax.evaluation` keeps no more than logits.
 """
 
 import dataclasses
@@ -53,12 +54,14 @@ class MatchingMetrics(ClassificationMetrics):
     Returns:
       What `ClassificationMetrics.update` does, and "recalled" int32
       [2, G, ranks]: captions found for a picture and pictures for a caption,
-      by type, among R candidates.
+      by type, among R candidates, if there are scores of pairs.
 
     Raises:
       ValueError: see `ClassificationMetrics.update`.
     """
     counts = super().update(outputs, batch)
+    if "pair_scores" not in outputs:
+      return counts
     scores = outputs["pair_scores"]
     there = batch["example_mask"]
     size = scores.shape[1]
@@ -99,6 +102,8 @@ class MatchingMetrics(ClassificationMetrics):
       ValueError: see `ClassificationMetrics.compute`.
     """
     scores = super().compute(counts, labels, types)
+    if "recalled" not in counts:
+      return scores
     names = list(scores["accuracy_by_type"])
     totals = np.asarray(counts["confusion"], np.int64).sum(axis=(1, 2))
     recalled = np.asarray(counts["recalled"], np.int64)

@@ -217,6 +217,9 @@ def test_recall_is_that_of_a_loop():
       rows.append((batch["question_type"][row], *better, right))
   rows = np.array(rows)
   scores = metrics.compute(total)
+  logits = {"logits": outputs["logits"]}
+  fewer = metrics.compute(metrics.update(logits, batch))
+  assert set(fewer) < set(scores)
   assert scores["accuracy"] == pytest.approx(rows[:, 3].mean())
   for rank in (1, 2):
     for side, what in ((1, "caption"), (2, "picture")):
