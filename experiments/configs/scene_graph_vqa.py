@@ -86,7 +86,7 @@ def scene_graph_vqa_reasoning(
   return scene_graph_vqa(
     name="scene_graph_vqa_reasoning",
     model=SceneReasoning(
-      text=question_encoder(width, dtype),
+      encoders={"text": question_encoder(width, dtype)},
       reasoning=GraphReasoning(
         width=width, num_steps=5, num_types=4, dtype=dtype
       ),
@@ -114,12 +114,14 @@ def scene_graph_vqa_detected(
   return scene_graph_vqa(
     name="scene_graph_vqa_detected",
     model=SceneReasoning(
-      text=question_encoder(width, dtype),
+      encoders={
+        "image": GridEncoder(features=(32, 64), width=width, dtype=dtype),
+        "text": question_encoder(width, dtype),
+      },
       reasoning=GraphReasoning(
         width=width, num_steps=5, num_types=4, dtype=dtype
       ),
       head=answer_head(width, dtype),
-      image=GridEncoder(features=(32, 64), width=width, dtype=dtype),
       detector=CellDetector(kind_sizes=(6, 4, 2), hidden=width, dtype=dtype),
       num_objects=8,
     ),

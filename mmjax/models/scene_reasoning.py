@@ -17,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from mmjax.array_types import Array, Batch, Tokens
 from mmjax.models.encode import encode_modalities
@@ -68,22 +69,26 @@ class SceneReasoning(nn.Module):
   The answer does not train the detector: objects are passed on as they are.
 
   Attributes:
-    text: a module (values, mask, *, train) -> Tokens of words.
+    encoders: of "text" and, with a detector, of "image", into the tokens of a
+      square grid: modules (values, mask, *, train) -> Tokens.
     reasoning: the steps.
     head: a module (tokens, *, train) -> outputs; it is given the memory and the
       question, two groups of one token.
-    image: a module (values, mask, *, train) -> Tokens of a square grid, or
-      None if objects are given.
-    detector: finds the objects in the tokens of the image, or None.
+    detector: finds the objects in the tokens of the image; None if objects are
+      given.
     num_objects: K, objects that are looked for at most.
   """
 
-  text: nn.Module
+  encoders: Mapping[str, nn.Module]
   reasoning: GraphReasoning
   head: nn.Module
-  image: nn.Module | None = None
   detector: CellDetector | None = None
   num_objects: int = 8
+
+  def __post_init__(self) -> None:
+    """Freezes the encoders: a plain dict would make the module unhashable."""
+    object.__setattr__(self, "encoders", FrozenDict(self.encoders))
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, batch: Batch, *, train: bool) -> dict[str, Any]:
@@ -98,14 +103,18 @@ class SceneReasoning(nn.Module):
       also `detections` of I pictures.
 
     Raises:
-      ValueError: only one of image and detector; see `encode_modalities`.
+      ValueError: other encoders than those that are needed; see
+        `encode_modalities`.
     """
-    if (self.image is None) != (self.detector is None):
+    needed = ["text"] if self.detector is None else ["image", "text"]
+    if sorted(self.encoders) != needed:
       raise ValueError(
-        "scene reasoning needs both an encoder of the image and a detector, or"
-        " neither; set model.image and model.detector"
+        f"scene reasoning {'with' if self.detector else 'without'} a detector"
+        f" needs encoders of {', '.join(needed)}, got"
+        f" {', '.join(sorted(self.encoders))}"
       )
-    words = encode_modalities({"text": self.text}, batch, train=train)["text"]
+    text = {"text": self.encoders["text"]}
+    words = encode_modalities(text, batch, train=train)["text"]
     objects, adjacency, extra = self._find_objects(batch, train)
     distances = measure_distances(objects.values[..., -2:])
     index = jnp.asarray(batch["objects_index"])
@@ -136,7 +145,9 @@ class SceneReasoning(nn.Module):
     if self.detector is None:
       objects = Tokens(batch["objects"], batch["objects_mask"])
       return objects, read_triples(batch, objects.mask.shape[1]), {}
-    cells = self.image(batch["image"], batch["image_mask"], train=train)
+    cells = self.encoders["image"](
+      batch["image"], batch["image_mask"], train=train
+    )
     detections = self.detector(cells)
     objects = pick_objects(
       detections, self.num_objects, batch["image"].shape[1]

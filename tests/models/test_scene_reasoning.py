@@ -29,17 +29,16 @@ def batch():
 
 
 def make_model(kind, dtype="float32"):
-  found = {}
+  encoders = {"text": RecurrentEncoder(24, 5, 6, dtype=dtype)}
+  detector = None
   if kind == "detected":
-    found = {
-      "image": GridEncoder(7, features=(3, 5), dtype=dtype),
-      "detector": CellDetector((6, 4, 2), hidden=11, dtype=dtype),
-    }
+    encoders["image"] = GridEncoder(7, features=(3, 5), dtype=dtype)
+    detector = CellDetector((6, 4, 2), hidden=11, dtype=dtype)
   return SceneReasoning(
-    RecurrentEncoder(24, 5, 6, dtype=dtype),
+    encoders,
     GraphReasoning(7, num_steps=3, num_types=4, dtype=dtype),
     Classifier(10, hidden=11, dtype=dtype),
-    **found,
+    detector,
   )
 
 
@@ -112,6 +111,13 @@ def test_triples_become_the_relations_that_hold(batch):
 
 
 def test_a_detector_needs_an_encoder(batch):
-  model = make_model("detected").clone(image=None)
-  with pytest.raises(ValueError, match="both an encoder of the image and a"):
-    model.init(jax.random.key(0), batch, train=False)
+  detected, given = make_model("detected"), make_model("given")
+  for model, match in (
+    (given.clone(detector=detected.detector), "needs encoders of image, text"),
+    (
+      detected.clone(detector=None),
+      "without a detector needs encoders of text",
+    ),
+  ):
+    with pytest.raises(ValueError, match=match):
+      model.init(jax.random.key(0), batch, train=False)
