@@ -143,7 +143,9 @@ class SceneReasoning(nn.Module):
   ) -> tuple[Tokens, Array, Mapping[str, Any]]:
     """Returns objects [I, K, F], adjacency [I, 4, K, K], and outputs."""
     if self.detector is None:
-      objects = Tokens(batch["objects"], batch["objects_mask"])
+      objects = Tokens(
+        jnp.asarray(batch["objects"]), jnp.asarray(batch["objects_mask"])
+      )
       return objects, read_triples(batch, objects.mask.shape[1]), {}
     cells = self.encoders["image"](
       batch["image"], batch["image_mask"], train=train
