@@ -11,7 +11,7 @@ from module_checks import assert_every_parameter_learns, random_variables
 from mmjax.data.synthetic import scene_matching
 from mmjax.data.synthetic.scene_matching import SceneMatching
 from mmjax.encoders.features import FeatureEncoder
-from mmjax.encoders.text import RecurrentEncoder
+from mmjax.encoders.text import TransformerEncoder
 from mmjax.losses.matching import Matching
 from mmjax.metrics.matching import MatchingMetrics
 from mmjax.models.matching import MatchingModel, find_true_candidates
@@ -30,13 +30,15 @@ MATCHERS = {
   "attention": CrossAttentionMatcher(6, num_heads=2, mlp_dim=7),
   "graph": GraphMatcher(6, num_heads=2, num_rounds=2, mlp_dim=7),
 }
+# Embeddings and positions: nothing to compile for long.
+WORDS = TransformerEncoder(20, 6, 0, 1, 7, max_length=37)
 every = pytest.mark.parametrize("name", MATCHERS)
 
 
 def make_model(name, candidates=3):
   encoders = {
     "objects": FeatureEncoder(6),
-    "text": RecurrentEncoder(20, 5, 6),
+    "text": WORDS,
   }
   return MatchingModel(encoders, MATCHERS[name], candidates)
 
@@ -236,6 +238,6 @@ def test_mistakes_are_explained(batch):
   model = make_model("pooled", 0)
   with pytest.raises(ValueError, match="num_candidates is 0"):
     model.init(init(), batch, train=False)
-  model = MatchingModel({"text": RecurrentEncoder(20, 5, 6)}, PooledMatcher(5))
+  model = MatchingModel({"text": WORDS}, PooledMatcher(5))
   with pytest.raises(ValueError, match="one of regions, got text"):
     model.init(init(), batch, train=False)

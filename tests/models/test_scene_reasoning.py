@@ -11,7 +11,7 @@ from module_checks import assert_every_parameter_learns, random_variables
 from mmjax.data.synthetic import scenes
 from mmjax.data.synthetic.scene_graph_vqa import SceneGraphVqa
 from mmjax.encoders.image import GridEncoder
-from mmjax.encoders.text import RecurrentEncoder
+from mmjax.encoders.text import TransformerEncoder
 from mmjax.heads.classifier import Classifier
 from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.losses.detection import AnswerAndDetection
@@ -29,7 +29,7 @@ def batch():
 
 
 def make_model(kind, dtype="float32"):
-  encoders = {"text": RecurrentEncoder(24, 5, 6, dtype=dtype)}
+  encoders = {"text": TransformerEncoder(24, 6, 0, 1, 7, 26, dtype=dtype)}
   detector = None
   if kind == "detected":
     encoders["image"] = GridEncoder(7, features=(3, 5), dtype=dtype)
