@@ -71,7 +71,7 @@ def test_every_pair_is_scored_as_by_itself(name, batch):
     caption = (picture + shift) % 7
     for key in text:
       one[key] = batch[key][caption : caption + 1]
-    alone = model.apply(variables, one, train=False)
+    alone = run(variables, one)
     assert alone["pair_scores"].shape == (1, 1)
     np.testing.assert_allclose(
       alone["pair_scores"][0, 0],
@@ -81,7 +81,7 @@ def test_every_pair_is_scored_as_by_itself(name, batch):
     )
   one = {key: values[2:3] for key, values in batch.items()}
   one["text"] = one["negative"]
-  alone = model.apply(variables, one, train=False)
+  alone = run(variables, one)
   np.testing.assert_allclose(
     alone["logits"][0], outputs["logits"][2, 0], rtol=1e-4, atol=1e-5
   )
