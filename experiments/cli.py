@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 OWN_PACKAGES = ("mmjax", "experiments", "__main__")
 
@@ -173,7 +173,11 @@ def run_main(main: Callable[[], int]) -> None:
   try:
     code = main()
   except KeyboardInterrupt:
-    code = 128 + signal.SIGINT
+    print(
+      "interrupted; what was written is kept, and the same command goes on",
+      file=sys.stderr,
+    )
+    _leave_at_once(128 + signal.SIGINT)
   except BrokenPipeError:  # the reader of our output, such as head, has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 1
@@ -184,6 +188,13 @@ def run_main(main: Callable[[], int]) -> None:
     print(f"error: {message}", file=sys.stderr)
     code = 1
   sys.exit(code)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+  """Ends the process; Python's own way crashes under a running compilation."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
 
 
 def _explain(error: Exception) -> str | None:

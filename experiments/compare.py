@@ -71,7 +71,12 @@ def _compare(args: argparse.Namespace, comparisons: dict) -> None:
   from mmjax.training.progress import make_progress
 
   def choose(kind: str, text: str, known: list[str]) -> list[str]:
-    names = known if text == "all" else text.split(",")
+    names = known if text == "all" else [n.strip() for n in text.split(",")]
+    names = [name for name in names if name]
+    if not names:
+      raise config_lib.ConfigError(
+        f"--{kind}s is empty; name one or more of {', '.join(known)}"
+      )
     for name in names:
       if name not in known:
         raise config_lib.unknown_name(kind, name, known)

@@ -192,3 +192,15 @@ def sizes_by_path(tree):
     jax.tree_util.keystr(path): float(np.abs(leaf).max())
     for path, leaf in leaves
   }
+
+
+def rename(tree, names):
+  """Renames modalities wherever one is a word of a name in nested dicts."""
+  if not isinstance(tree, dict):
+    return tree
+  return {
+    "_".join(names.get(word, word) for word in name.split("_")): rename(
+      value, names
+    )
+    for name, value in tree.items()
+  }

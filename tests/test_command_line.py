@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import shutil
+import sys
 
 import pytest
 import tiny_runs
@@ -232,19 +233,21 @@ def test_a_second_trainer_is_refused_and_the_first_unharmed(tmp_path):
   for line in first.stderr:
     if "initialising" in line:
       break
+  used = []
   for _ in range(2):
     before = count_cpu_seconds()
     second = tiny_runs.start_python(*command, **environment)
     stdout, stderr = second.communicate(timeout=60)
     assert first.poll() is None
     # Not by the wall clock, which counts what else the machine does.
-    assert count_cpu_seconds() - before < 2
+    used.append(count_cpu_seconds() - before)
     assert second.returncode == 1
     assert stdout == ""
     (message,) = stderr.splitlines()
     assert message.startswith(f"error: process {first.pid} on ")
     assert str(tmp_path / "run" / "lock") in message
     assert "run this command again" in message
+  assert min(used) < 2
   _, stderr = first.communicate(timeout=120)
   assert first.returncode == 0, stderr
   history = tiny_runs.read_history(tmp_path / "run")
@@ -314,7 +317,7 @@ def test_a_damaged_step_that_was_asked_for(capsys, workdir):
   assert "using step 2" in capsys.readouterr().err
 
 
-def test_only_what_is_explained_loses_its_traceback(capsys):
+def test_only_what_is_explained_loses_its_traceback(capsys, monkeypatch):
   def raise_defect():
     return json.loads("{")
 
@@ -336,4 +339,6 @@ def test_only_what_is_explained_loses_its_traceback(capsys):
   assert error_of(capsys, open_nothing).startswith(
     "error: No such file or directory: /nowhere/at/all; check this path"
   )
+  monkeypatch.setattr(os, "_exit", sys.exit)
   assert tiny_runs.run_main(press_control_c) == 130
+  assert "the same command goes on" in capsys.readouterr().err

@@ -12,18 +12,14 @@ from experiments.comparisons.fusions import (
   WIDTH,
   bottleneck,
   gate,
-  high_stage,
   make_fusions,
 )
 from mmjax.comparison.cells import Comparison
 from mmjax.comparison.methods import make_method
 from mmjax.data.av_digits import AvDigits
+from mmjax.encoders.audio import ConvTransformerEncoder
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.image import GridEncoder
-from mmjax.encoders.staged import (
-  ConvolutionStage,
-  StagedEncoder,
-)
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.fusion.concat import Concat
 from mmjax.heads.classifier import Classifier
@@ -101,23 +97,26 @@ def late(combine):
 
 
 @auto_config
-def hybrid():
-  """A gate between low stages, bottleneck tokens between high ones."""
+def hybrid(exchanges):
+  """Encoders of two stages each, with exchanges behind them.
+
+  A gate adds the same to all cells of an image. A norm over the cells would
+  take that away again, so this one is over the features.
+  """
   return HybridModel(
     encoders={
-      "audio": StagedEncoder(
-        stem=audio_encoder(),
-        stages=(ConvolutionStage(mlp_dim=2 * WIDTH), high_stage()),
+      "audio": ConvTransformerEncoder(
+        width=WIDTH,
+        strides=(2,),
+        num_layers=1,
+        num_heads=4,
+        mlp_dim=2 * WIDTH,
       ),
-      "image": StagedEncoder(
-        stem=image_encoder(),
-        stages=(
-          ConvolutionStage(mlp_dim=2 * WIDTH, grid=(7, 7)),
-          high_stage(),
-        ),
+      "image": GridEncoder(
+        width=WIDTH, features=(WIDTH, WIDTH), stem_size=2, norm="layer"
       ),
     },
-    exchanges=(None, gate(), bottleneck()),
+    exchanges=exchanges,
     fusion=Concat(width=WIDTH),
     head=classifier(),
   )
@@ -178,7 +177,15 @@ METHODS = {
     )
     for rule in ("mean", "weighted", "vote", "product", "stacking")
   },
-  "hybrid": make_method(experiment, hybrid.as_buildable()),
+  "hybrid": make_method(
+    experiment,
+    hybrid.as_buildable(
+      exchanges=(None, gate.as_buildable(), bottleneck.as_buildable())
+    ),
+  ),
+  "hybrid without exchange": make_method(
+    experiment, hybrid.as_buildable(exchanges=())
+  ),
   "hard REINFORCE": make_method(
     experiment,
     hard.as_buildable(estimator="reinforce"),
@@ -193,6 +200,6 @@ COMPARISON = Comparison(
   claim="every fusion on cut written digits and noisy spoken ones",
   methods=METHODS,
   settings=("digits",),
-  baseline="audio only",
+  baseline="concat",
   single=("image only", "audio only"),
 )

@@ -7,7 +7,6 @@ a fusion has is kept small and alike.
 import fiddle as fdl
 from fiddle.experimental.auto_config import auto_config
 
-from mmjax.encoders.staged import TransformerStage
 from mmjax.fusion.adaptation_gate import AdaptationGate
 from mmjax.fusion.alternating_co_attention import AlternatingCoAttention
 from mmjax.fusion.block import BlockFusion
@@ -36,12 +35,6 @@ from mmjax.models.hybrid import Exchange
 
 WIDTH = 32
 HEADS = {"num_heads": 4, "mlp_dim": 2 * WIDTH}
-
-
-@auto_config
-def high_stage():
-  """The last stage of an encoder in hybrid models: one Transformer block."""
-  return TransformerStage(width=WIDTH, num_heads=4, mlp_dim=2 * WIDTH)
 
 
 @auto_config

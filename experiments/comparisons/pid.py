@@ -171,6 +171,7 @@ COMPARISON = Comparison(
   methods=METHODS,
   settings=("redundancy", "unique_1", "unique_2", "synergy"),
   baseline="concat",
+  fresh_test_rows=True,
   single=("first only", "second only"),
   ceilings=dict.fromkeys(
     ("redundancy", "unique_1", "unique_2", "synergy"), 0.75

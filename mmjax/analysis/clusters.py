@@ -145,6 +145,11 @@ def cluster_rows(
   """
   values = np.asarray(values, np.float32)
   values = values.reshape(len(values), -1)
+  if not 1 <= num_clusters <= len(values):
+    raise ValueError(
+      f"num_clusters is {num_clusters}, but there are {len(values)} rows; set"
+      " it to at most that"
+    )
   if not np.isfinite(values).all():
     raise ValueError(
       "rows to be clustered have to be finite; fill or drop missing values"
@@ -188,6 +193,10 @@ def decompose_data(
   Raises:
     ValueError: see `cluster_rows`, `count_joint` and `decompose_counts`.
   """
+  rows = {"first": len(first), "second": len(second), "label": len(label)}
+  if len(set(rows.values())) > 1:
+    found = ", ".join(f"{name} {number}" for name, number in rows.items())
+    raise ValueError(f"a decomposition needs as many rows of each, got {found}")
   clusters = [
     cluster_rows(
       values,

@@ -9,10 +9,11 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fiddle as fdl
+from fiddle import daglish
 
 from mmjax import config as config_lib
 from mmjax.comparison.seeds import SeedResult
@@ -34,6 +35,8 @@ class Comparison:
     baseline: the method that all others are held against.
     single: methods that see one modality only; the best of the others is held
       against the best of these.
+    fresh_test_rows: whether each seed has a test split of its own, as data have
+      that it generates; else all share one.
     ceilings: the highest accuracy that any method can reach, by setting.
     published: accuracies that others report, by method and setting.
     source: where those are from.
@@ -45,6 +48,7 @@ class Comparison:
   settings: tuple[str, ...]
   baseline: str
   single: tuple[str, ...] = ()
+  fresh_test_rows: bool = False
   ceilings: Mapping[str, float] = dataclasses.field(default_factory=dict)
   published: Mapping[str, Mapping[str, float]] = dataclasses.field(
     default_factory=dict
@@ -92,6 +96,7 @@ class CellResult:
     parameters: number of parameters.
     flops: floating-point operations of the forward pass of one example.
     seeds: one result for each seed that is done, by its number.
+    changes: what was set otherwise than the comparison does.
   """
 
   setting: str
@@ -99,6 +104,7 @@ class CellResult:
   parameters: int
   flops: int
   seeds: tuple[SeedResult, ...]
+  changes: Sequence[str] = ()
 
 
 class CellFolder:
@@ -121,10 +127,10 @@ class CellFolder:
     Raises:
       ConfigError: it does; the message names what differs.
     """
-    path = self._path / "config.json"
-    if not path.exists():
+    if not self.done():
       return
-    saved = config_lib.load(path.read_text(encoding="utf-8"))
+    text = (self._path / "config.json").read_text(encoding="utf-8")
+    saved = config_lib.load(text, trust=_packages_of(config))
     changes = config_lib.difference(saved, config, ignore=SEED_PATHS)
     if changes:
       raise config_lib.ConfigError(
@@ -183,6 +189,18 @@ def load_cells(
     for method in comparison.methods
   ]
   return [cell for cell in found if cell is not None]
+
+
+def _packages_of(config: fdl.Buildable) -> list[str]:
+  """Lists the packages whose classes a configuration of ours names."""
+  parts = [fdl.get_callable(part) for part in _buildables(config)]
+  return sorted({part.__module__.partition(".")[0] for part in parts})
+
+
+def _buildables(config: fdl.Buildable) -> Iterator[fdl.Buildable]:
+  for value, _ in daglish.iterate(config):
+    if isinstance(value, fdl.Buildable):
+      yield value
 
 
 def _write(path: pathlib.Path, text: str) -> None:

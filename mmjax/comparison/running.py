@@ -1,6 +1,7 @@
 """Trains the cells of a comparison that are not done yet."""
 
 import os
+import pathlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -53,17 +54,8 @@ def run_comparison(
       other settings.
     FloatingPointError: after all others, the cells that became not finite.
   """
-  for override in overrides:
-    if override.partition("=")[0].strip() in SEED_PATHS:
-      raise config_lib.ConfigError(
-        f"{override} would make every seed the same run; choose how many there "
-        "are with --seeds"
-      )
-  for method in comparison.methods:
-    for setting in comparison.settings:
-      CellFolder(workdir, setting, method).check(
-        comparison.configure(setting, method, 0, overrides)
-      )
+  _check_overrides(comparison, overrides)
+  _check_workdir(comparison, workdir, methods, settings, overrides)
   folders = [
     CellFolder(workdir, setting, method)
     for method in methods
@@ -82,8 +74,9 @@ def run_comparison(
         for seed in seeds
       }
       try:
-        with progress.phase(f"{clock.describe()}  {name}"):
-          _run_cell(folder, configs, mapped)
+        with progress.phase(f"{clock.describe_next()}  {name}"):
+          plain = comparison.configure(folder.setting, folder.method, 0)
+          _run_cell(folder, plain, configs, mapped)
       except FloatingPointError as error:
         failures.append(f"{name}, {error}")
         progress.message(f"failed: {failures[-1]}")
@@ -91,25 +84,88 @@ def run_comparison(
     cell = folder.read()
     if cell is not None:
       if seeds:
-        progress.message(f"{clock.describe()}  {_describe(cell)}")
+        progress.message(f"{clock.describe_done()}  {_describe(cell)}")
       yield cell
   if failures:
     raise FloatingPointError("; ".join(failures))
 
 
+def _check_overrides(comparison: Comparison, overrides: Sequence[str]) -> None:
+  """Refuses changes of what seeds and settings are there to decide."""
+  for override in overrides:
+    path = override.partition("=")[0].strip()
+    if path in SEED_PATHS:
+      raise config_lib.ConfigError(
+        f"{override} would make every seed the same run; choose how many there "
+        "are with --seeds"
+      )
+    method = comparison.baseline
+    values = {
+      repr(config_lib.flatten(comparison.configure(s, method, 0)).get(path))
+      for s in comparison.settings
+    }
+    if path.startswith("data.") and len(values) > 1:
+      raise config_lib.ConfigError(
+        f"{override} would file data under the name of others; choose among "
+        f"{', '.join(comparison.settings)} with --settings"
+      )
+
+
+def _check_workdir(
+  comparison: Comparison,
+  workdir: str | os.PathLike[str],
+  methods: Sequence[str],
+  settings: Sequence[str],
+  overrides: Sequence[str],
+) -> None:
+  """Refuses cells of other settings, and changes that a method does not have.
+
+  Cells that are not asked for are held against those changes that they have.
+  """
+  for path in pathlib.Path(workdir, "cells").glob("*/*"):
+    setting, method = path.parts[-2:]
+    if setting not in comparison.settings or method not in comparison.methods:
+      raise config_lib.ConfigError(
+        f"{path} is no cell of the comparison {comparison.name!r}; choose "
+        "another --workdir"
+      )
+  for method in comparison.methods:
+    for setting in comparison.settings:
+      folder = CellFolder(workdir, setting, method)
+      if method in methods and setting in settings:
+        try:
+          config = comparison.configure(setting, method, 0, overrides)
+        except config_lib.ConfigError as error:
+          raise config_lib.ConfigError(f"method {method!r}: {error}") from error
+      elif folder.done():
+        plain = comparison.configure(setting, method, 0)
+        paths = config_lib.flatten(plain)
+        config = config_lib.apply_overrides(
+          plain, [o for o in overrides if o.partition("=")[0].strip() in paths]
+        )
+      else:
+        continue
+      folder.check(config)
+
+
 def _run_cell(
-  folder: CellFolder, configs: Mapping[int, fdl.Buildable], mapped: bool | None
+  folder: CellFolder,
+  plain: fdl.Buildable,
+  configs: Mapping[int, fdl.Buildable],
+  mapped: bool | None,
 ) -> None:
   """Trains seeds of a cell and writes what each reached."""
   experiments = {seed: fdl.build(config) for seed, config in configs.items()}
   first = next(iter(experiments.values()))
+  config = next(iter(configs.values()))
   first.data.prepare()
   data = first.data.arrays("train")
   facts = {
     "parameters": count_parameters(first, data),
     "flops": count_flops(first, data),
+    "changes": config_lib.difference(plain, config, ignore=SEED_PATHS),
   }
-  folder.start(next(iter(configs.values())), facts)
+  folder.start(config, facts)
   for result in train_seeds(experiments, mapped=mapped):
     folder.write(result)
 
@@ -127,16 +183,18 @@ class _Clock:
     self._cells += 1
     self._seeds += num_seeds
 
-  def describe(self) -> str:
-    """Returns `cell 3/40  2:10 left`."""
-    text = f"cell {min(self._cells + 1, self._num_cells)}/{self._num_cells}"
-    if self._cells == self._num_cells:
-      text = f"cells {self._cells}/{self._num_cells}"
-    if not self._seeds:
+  def describe_next(self) -> str:
+    """Returns `cell 3/40`."""
+    return f"cell {self._cells + 1}/{self._num_cells}"
+
+  def describe_done(self) -> str:
+    """Returns `2/40 done, 2:10 left`."""
+    text = f"{self._cells}/{self._num_cells} done"
+    if self._cells == self._num_cells or not self._seeds:
       return text
     seconds = (time.monotonic() - self._begin) / self._seeds
     left = round(seconds * (self._num_seeds - self._seeds))
-    return f"{text}  {left // 60}:{left % 60:02d} left"
+    return f"{text}, {left // 60}:{left % 60:02d} left"
 
 
 def _describe(cell: CellResult) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax.comparison.cells import CellResult, Comparison
 from mmjax.report.intervals import Interval, student_t
-from mmjax.report.significance import crossed_bootstrap, holm, paired_t_test
+from mmjax.report.significance import holm, paired_interval, paired_t_test
 
 LEVEL = 0.05
 
@@ -107,7 +107,10 @@ def find_gains(
     right = np.array(
       [[[*map(int, result.right)] for result in pair] for pair in pairs]
     )
-    difference = crossed_bootstrap(right[:, 0] - right[:, 1])
+    difference = paired_interval(
+      right[:, 0] - right[:, 1],
+      shared_examples=not comparison.fresh_test_rows,
+    )
     gains.append(Gain(setting, best.method, other.method, difference))
   return gains
 

@@ -65,19 +65,26 @@ def make_markdown(
   if comparison.ceilings:
     known = [comparison.ceilings.get(setting) for setting in settings]
     shown = ["" if c is None else f"{100 * c:.1f}" for c in known]
-    lines += _row(["ceiling", *shown, "", "", ""])
+    lines += _row(["ceiling, all modalities", *shown, "", "", ""])
   numbers = sorted({len(entry.cell.seeds) for entry in entries})
   seeds = " to ".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+  spread = f"mean ± 95 % interval over {seeds} seeds"
+  if numbers[-1] == 1:
+    spread = "of one seed, so without an interval"
   text = "".join(lines)
   text += (
-    "\nAccuracy on the test split in percent, mean ± 95 % interval over "
-    f"{seeds} seeds. FLOPs are those of the forward pass of one example, "
-    "seconds those of training one seed. * differs from the baseline, paired "
-    f"t-test over the seeds, p < {LEVEL} after Holm's correction."
+    f"\nAccuracy on the test split in percent, {spread}. FLOPs are those of "
+    "the forward pass of one example, seconds those of training one seed."
   )
+  if any(entry.p_value is not None and entry.differs for entry in entries):
+    text += (
+      " * differs from the baseline, paired t-test over the seeds, "
+      f"p < {LEVEL} after Holm's correction."
+    )
   if comparison.published:
     text += f" In brackets: published, {comparison.source}."
-  text += "\n" + "".join(f"\n- {_tell(gain)}\n" for gain in gains)
+  told = [*map(_tell, gains), *_tell_changes(entries)]
+  text += "\n" + "".join(f"\n- {sentence}\n" for sentence in told)
   return text + _missing_table(settings, methods, found)
 
 
@@ -200,12 +207,35 @@ def _show(entry: Entry) -> str:
 def _tell(gain: Gain) -> str:
   """Says in one sentence what several modalities gain."""
   low, high = 100 * gain.difference.low, 100 * gain.difference.high
+  interval = (
+    "one seed: no interval"
+    if math.isinf(low)
+    else f"95 % interval for new seeds and test rows: {low:+.1f} to {high:+.1f}"
+  )
+  points = round(100 * gain.difference.estimate, 1) + 0.0  # no -0.0
   return (
     f"{gain.setting}: of the methods chosen on the validation split, "
-    f"{gain.fused} is {100 * gain.difference.estimate:+.1f} points from "
-    f"{gain.single} on the test split (95 % interval over seeds and test rows: "
-    f"{low:+.1f} to {high:+.1f})."
+    f"{gain.fused} is {points:+.1f} points from "
+    f"{gain.single} on the test split ({interval})."
   )
+
+
+def _tell_changes(entries: Sequence[Entry]) -> list[str]:
+  """Says in one sentence each what was set otherwise, and for whom."""
+  changed = {}
+  for entry in entries:
+    for change in entry.cell.changes:
+      changed.setdefault(change, []).append(entry)
+  return [
+    f"Changed by hand: {change} ("
+    + (
+      "all cells"
+      if len(found) == len(entries)
+      else ", ".join(f"{e.cell.method} on {e.cell.setting}" for e in found)
+    )
+    + ")."
+    for change, found in changed.items()
+  ]
 
 
 def _percent(interval: Interval) -> str:

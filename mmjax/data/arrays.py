@@ -20,6 +20,14 @@ class ArrayData(abc.ABC):
   follows from it.
   """
 
+  def prepare(self) -> None:
+    """Makes the data ready on this machine, or sees whether they are.
+
+    Raises:
+      ValueError: they are not, and cannot be made.
+    """
+    self.load_assets()
+
   @abc.abstractmethod
   def load_assets(self) -> dict[str, Any]:
     """Returns what is fitted to the training split; plain JSON values."""

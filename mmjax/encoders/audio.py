@@ -13,18 +13,20 @@ has a ReLU instead of a GELU, and so have the perceptrons; keys have no bias.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.array_types import Array, Tokens
+from mmjax.array_types import Array
 from mmjax.encoders.frames import read_frames, shorten_mask, stack_frames
 from mmjax.encoders.front_end import FrontEnd
+from mmjax.encoders.stacks import RecurrentStack, TransformerStack
+from mmjax.encoders.staged import Stage
 from mmjax.nn.dense import Dense
-from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import sinusoidal_positions
-from mmjax.nn.recurrent import Recurrent
-from mmjax.nn.transformer import TransformerBlock
 
 
-class FrameEncoder(nn.Module):
+class FrameEncoder(RecurrentStack):
   """LSTM or GRU layers over frames of sound; each step becomes a token.
+
+  T frames give ceil(T / stack_size) steps; one is present if any of its frames
+  is.
 
   Attributes:
     width: width of the tokens; each direction has half of it, rounded up.
@@ -48,43 +50,28 @@ class FrameEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes sound.
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads sound; a stage is a sequence of steps.
 
     Args:
       values: waveforms [R, S], or frames [R, T, F] without a front end.
       mask: bool [R], or [R, S] or [R, T], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, ceil(T / stack_size), width]; one is present if any of its
-      frames is.
+      train: not used, dropout is that of the layers.
 
     Raises:
       ValueError: see `read_frames`, `stack_frames` and `Recurrent`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    del train
     frames, mask = read_frames(values, mask, self.front_end, self.dtype)
-    states = stack_frames(frames, self.stack_size, self.stack_size)
-    mask = shorten_mask(mask, self.stack_size)
-    dropout = Dropout(self.dropout_rate, deterministic=not train)
-    num_directions = 2 if self.bidirectional else 1
-    for i in range(self.num_layers):
-      states, _ = Recurrent(
-        -(-self.width // num_directions),
-        cell=self.cell,
-        bidirectional=self.bidirectional,
-        name=f"layer_{i}",
-        **dtypes,
-      )(dropout(states), mask)
-    states = Dense(self.width, name="out", **dtypes)(states)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    steps = stack_frames(frames, self.stack_size, self.stack_size)
+    return Stage(steps, shorten_mask(mask, self.stack_size))
 
 
-class ConvTransformerEncoder(nn.Module):
+class ConvTransformerEncoder(TransformerStack):
   """Strided convolutions over frames, positions, Transformer blocks, norm.
+
+  T frames give N tokens where N is T divided by each stride in turn, rounded
+  up; one is present if any of its frames is. A convolution is a stage, too.
 
   Attributes:
     width: width of the tokens.
@@ -113,43 +100,52 @@ class ConvTransformerEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes sound.
+  @property
+  def num_stages(self) -> int:
+    """One for each convolution, then one for each block."""
+    return len(self.strides) + self.num_layers
+
+  def setup(self) -> None:
+    """Makes the layers.
+
+    Raises:
+      ValueError: no convolution.
+    """
+    if not self.strides:
+      raise ValueError("the encoder needs at least one convolution, got none")
+    super().setup()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.conv = [Dense(self.width, **dtypes) for _ in self.strides]
+    self.conv_norm = [
+      nn.LayerNorm(name=f"conv_{i}_norm", **dtypes)
+      for i in range(len(self.strides))
+    ]
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads sound; a stage is a sequence of steps.
 
     Args:
       values: waveforms [R, S], or frames [R, T, F] without a front end.
       mask: bool [R], or [R, S] or [R, T], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, N, width] where N is T divided by each stride in turn, rounded
-      up; one is present if any of its frames is.
+      train: not used, dropout is that of the blocks.
 
     Raises:
-      ValueError: no convolution; see also `read_frames` and `stack_frames`.
+      ValueError: see `read_frames` and `stack_frames`.
     """
-    if not self.strides:
-      raise ValueError("the encoder needs at least one convolution, got none")
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    states, mask = read_frames(values, mask, self.front_end, self.dtype)
-    for i, stride in enumerate(self.strides):
-      windows = stack_frames(states, self.kernel_size, stride)
-      states = Dense(self.width, name=f"conv_{i}", **dtypes)(windows)
-      states = nn.LayerNorm(name=f"conv_{i}_norm", **dtypes)(states)
-      mask = shorten_mask(mask, stride)
-      states = jnp.where(mask[..., None], nn.relu(states), 0)
-    table = sinusoidal_positions(*states.shape[1:])
-    states = states + jnp.asarray(table, states.dtype)
-    for i in range(self.num_layers):
-      states = TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        name=f"block_{i}",
-        **dtypes,
-      )(states, mask, train=train)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    del train
+    return Stage(*read_frames(values, mask, self.front_end, self.dtype))
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a convolution or a block; the last convolution adds positions."""
+    num_convolutions = len(self.strides)
+    if depth >= num_convolutions:
+      return super().run_stage(depth - num_convolutions, stage, train=train)
+    stride = self.strides[depth]
+    windows = stack_frames(stage.values, self.kernel_size, stride)
+    states = self.conv_norm[depth](self.conv[depth](windows))
+    mask = shorten_mask(stage.mask, stride)
+    states = jnp.where(mask[..., None], nn.relu(states), 0)
+    if depth == num_convolutions - 1:
+      table = sinusoidal_positions(*states.shape[1:])
+      states = states + jnp.asarray(table, states.dtype)
+    return Stage(states, mask)

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.array_types import Array, Tokens
+from mmjax.array_types import Array
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.dense import Dense
 
 
@@ -69,7 +70,7 @@ def count_words(ids: Array, mask: Array, vocabulary_size: int) -> Array:
   return jnp.where(wrong[:, None], jnp.nan, counts)
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(StagedEncoder):
   """Counts of words, weighed, scaled to length 1 and projected: one token.
 
   A text is present if any of its words is. A present id outside
@@ -93,8 +94,8 @@ class BagOfWords(nn.Module):
   param_dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes texts.
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Encodes texts; there are no stages.
 
     Args:
       values: integer [R, T], word ids.
@@ -102,7 +103,7 @@ class BagOfWords(nn.Module):
       train: not used, nothing here is random.
 
     Returns:
-      Tokens [R, 1, width].
+      The tokens, [R, 1, width].
 
     Raises:
       ValueError: wrong shapes or dtypes, an unknown counting, or weights for
@@ -121,7 +122,7 @@ class BagOfWords(nn.Module):
     token = Dense(self.width, name="out", **dtypes)(bag.astype(self.dtype))
     token = nn.LayerNorm(name="out_norm", **dtypes)(token)[:, None]
     mask = mask.any(axis=1, keepdims=True)
-    return Tokens(jnp.where(mask[..., None], token, 0), mask)
+    return Stage(token, mask)
 
   def _weigh(self, counts: Array) -> Array:
     """Weighs counts [R, V] and scales them to length 1."""

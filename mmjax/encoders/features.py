@@ -13,14 +13,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import make_block, make_recurrent
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import sinusoidal_positions
-from mmjax.nn.recurrent import Recurrent
-from mmjax.nn.transformer import MlpBlock, TransformerBlock
+from mmjax.nn.transformer import MlpBlock
 
 
-class FeatureEncoder(nn.Module):
+class FeatureEncoder(StagedEncoder):
   """Projects features; a vector becomes one token, a sequence one a step.
 
   Attributes:
@@ -53,69 +54,86 @@ class FeatureEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes features.
+  @property
+  def num_stages(self) -> int:
+    """One for each layer of the body."""
+    return self.num_layers if self.body != "none" else 0
+
+  def setup(self) -> None:
+    """Makes the layers.
+
+    Raises:
+      ValueError: an unknown body.
+    """
+    if self.body not in ("none", "mlp", "lstm", "gru", "transformer"):
+      raise ValueError(
+        f"body is {self.body!r}; it must be 'none', 'mlp', 'lstm', 'gru' or"
+        " 'transformer'"
+      )
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    # The name is part of the random numbers: another one gives other masks.
+    self.dropout = Dropout(self.dropout_rate, name="Dropout_0")
+    self.project = Dense(self.width, **dtypes)
+    self.project_norm = nn.LayerNorm(**dtypes)
+    self.layer = [self._make_layer(**dtypes) for _ in range(self.num_stages)]
+    if self.body in ("lstm", "gru"):
+      self.out = Dense(self.width, **dtypes)
+    if self.body != "none":
+      self.out_norm = nn.LayerNorm(**dtypes)
+
+  def _make_layer(self, **dtypes: str) -> nn.Module:
+    """Makes a layer of the body."""
+    if self.body == "transformer":
+      return make_block(self)
+    if self.body == "mlp":
+      return MlpBlock(self.mlp_dim, dropout_rate=self.dropout_rate, **dtypes)
+    return make_recurrent(self, self.body)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Projects features; a stage is a sequence of steps, one of a vector.
 
     Args:
       values: [R, F] or [R, T, F], floating point.
       mask: bool [R], or [R, T] of sequences, True = present.
       train: whether dropout is on.
 
-    Returns:
-      Tokens [R, 1, width] or [R, T, width].
-
     Raises:
-      ValueError: an unknown body; other shapes or dtypes; a recurrent body for
-        vectors, which have no time.
+      ValueError: other shapes or dtypes; a recurrent body for vectors, which
+        have no time.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     values, mask = self._read(values, mask)
-    dropout = Dropout(self.dropout_rate, deterministic=not train)
-    states = Dense(self.width, name="project", **dtypes)(dropout(values))
-    states = nn.LayerNorm(name="project_norm", **dtypes)(states)
+    values = self.dropout(values, deterministic=not train)
+    states = self.project_norm(self.project(values))
     if self.positions:
       table = sinusoidal_positions(*states.shape[1:])
       states = states + jnp.asarray(table, states.dtype)
-    for i in range(self.num_layers if self.body != "none" else 0):
-      if self.body == "transformer":
-        states = TransformerBlock(
-          self.width,
-          self.num_heads,
-          self.mlp_dim,
-          dropout_rate=self.dropout_rate,
-          implementation=self.implementation,
-          name=f"layer_{i}",
-          **dtypes,
-        )(states, mask, train=train)
-      elif self.body == "mlp":
-        states = states + MlpBlock(
-          self.mlp_dim,
-          dropout_rate=self.dropout_rate,
-          name=f"layer_{i}",
-          **dtypes,
-        )(states, train=train)
-      else:
-        states, _ = Recurrent(
-          -(-self.width // (2 if self.bidirectional else 1)),
-          cell=self.body,
-          bidirectional=self.bidirectional,
-          name=f"layer_{i}",
-          **dtypes,
-        )(states if i == 0 else dropout(states), mask)
+    return Stage(states, mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a layer of the body."""
+    layer, states = self.layer[depth], stage.values
+    if self.body == "transformer":
+      states = layer(states, stage.mask, train=train)
+    elif self.body == "mlp":
+      states = states + layer(states, train=train)
+    else:
+      if depth > 0:
+        states = self.dropout(states, deterministic=not train)
+      states, _ = layer(states, stage.mask)
+    return stage.replace(values=states)
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, 1, width] or [R, T, width]."""
+    del train
+    states = stage.values
     if self.body in ("lstm", "gru"):
-      states = Dense(self.width, name="out", **dtypes)(states)
+      states = self.out(states)
     if self.body != "none":
-      states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+      states = self.out_norm(states)
+    return stage.replace(values=states).to_tokens()
 
   def _read(self, values: Array, mask: Array) -> tuple[Array, Array]:
     """Checks the input; makes it [R, T, F] and [R, T]."""
-    if self.body not in ("none", "mlp", "lstm", "gru", "transformer"):
-      raise ValueError(
-        f"body is {self.body!r}; it must be 'none', 'mlp', 'lstm', 'gru' or"
-        " 'transformer'"
-      )
     if values.ndim not in (2, 3) or mask.shape not in (
       values.shape[:1],
       values.shape[: values.ndim - 1],

@@ -15,10 +15,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import TransformerStack
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.convolution import ConvBlock, space_to_depth
 from mmjax.nn.dense import Dense
 from mmjax.nn.positions import sinusoidal_positions_2d
-from mmjax.nn.transformer import TransformerBlock
 
 
 def image_to_float(values: Array, mask: Array, dtype: str) -> Array:
@@ -52,21 +53,13 @@ def image_to_float(values: Array, mask: Array, dtype: str) -> Array:
   return jnp.where(mask[:, None, None, None], values, 0)
 
 
-def grid_to_tokens(grid: Array, mask: Array) -> Tokens:
-  """Makes [R, h, w, D] and [R] the tokens [R, h * w, D] and [R, h * w]."""
-  rows, height, width, features = grid.shape
-  values = grid.reshape(rows, height * width, features)
-  mask = jnp.broadcast_to(mask[:, None], (rows, height * width))
-  return Tokens(jnp.where(mask[..., None], values, 0), mask)
-
-
 def grid_positions(grid: Array) -> Array:
   """Makes the waves [h, w, D] that a grid [R, h, w, D] is given."""
   table = sinusoidal_positions_2d(*grid.shape[1:])
   return jnp.asarray(table, grid.dtype).reshape(grid.shape[1:])
 
 
-class GridEncoder(nn.Module):
+class GridEncoder(StagedEncoder):
   """Convolutions; each cell of the last one becomes a token.
 
   An image of h x w pixels gives ceil(h / s) x ceil(w / s) tokens, where s is
@@ -91,41 +84,59 @@ class GridEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes images.
+  @property
+  def num_stages(self) -> int:
+    """One for each convolution."""
+    return len(self.features)
 
-    Args:
-      values: [R, h, w, channels], uint8 or floating point in [0, 1].
-      mask: bool [R], True = present.
-      train: not used, nothing here is random.
-
-    Returns:
-      Tokens [R, N, width], row by row of the grid.
+  def setup(self) -> None:
+    """Makes the layers.
 
     Raises:
-      ValueError: see `image_to_float`.
+      ValueError: no stage, or a `stem_size` below 1.
     """
-    del train
     if not self.features or self.stem_size < 1:
       raise ValueError(
         "a grid encoder needs at least one stage and a stem_size of at least"
         f" 1, got features {self.features} and stem_size {self.stem_size}"
       )
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.stage = [
+      ConvBlock(features, norm=self.norm, **dtypes)
+      for features in self.features
+    ]
+    self.out = Dense(self.width, **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads images; a stage is a grid of cells.
+
+    Args:
+      values: [R, h, w, channels], uint8 or floating point in [0, 1].
+      mask: bool [R], True = present.
+      train: not used, nothing here is random.
+
+    Raises:
+      ValueError: see `image_to_float`.
+    """
+    del train
     grid = image_to_float(values, mask, self.dtype)
-    grid = space_to_depth(grid, self.stem_size)
-    for i, features in enumerate(self.features):
-      grid = ConvBlock(features, norm=self.norm, name=f"stage_{i}", **dtypes)(
-        grid
-      )
-    grid = Dense(self.width, name="out", **dtypes)(grid)
-    grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
+    return Stage(space_to_depth(grid, self.stem_size), mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a convolution."""
+    del train
+    return stage.replace(values=self.stage[depth](stage.values))
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, N, width], row by row of the grid."""
+    del train
+    grid = self.out_norm(self.out(stage.values))
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
-    return grid_to_tokens(grid + grid_positions(grid), mask)
+    return stage.replace(values=grid + grid_positions(grid)).to_tokens()
 
 
-class PatchEncoder(nn.Module):
+class PatchEncoder(TransformerStack):
   """A Transformer over square patches; each patch becomes a token.
 
   An image of h x w pixels gives ceil(h / patch_size) x ceil(w / patch_size)
@@ -153,39 +164,29 @@ class PatchEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes images.
+  def setup(self) -> None:
+    """Makes the layers."""
+    super().setup()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.patch = Dense(self.width, **dtypes)
+    self.patch_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads images; a stage is a sequence of patches, row by row.
 
     Args:
       values: [R, h, w, channels], uint8 or floating point in [0, 1].
       mask: bool [R], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, N, width], row by row of the grid.
+      train: not used, nothing here is random.
 
     Raises:
       ValueError: see `image_to_float`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    del train
     patches = space_to_depth(
       image_to_float(values, mask, self.dtype), self.patch_size
     )
-    grid = Dense(self.width, name="patch", **dtypes)(patches)
-    grid = nn.LayerNorm(name="patch_norm", **dtypes)(grid)
+    grid = self.patch_norm(self.patch(patches))
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
-    tokens = grid_to_tokens(grid + grid_positions(grid), mask)
-    values, mask = tokens.values, tokens.mask
-    for i in range(self.num_layers):
-      values = TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        name=f"block_{i}",
-        **dtypes,
-      )(values, mask, train=train)
-    values = nn.LayerNorm(name="out_norm", **dtypes)(values)
-    return Tokens(jnp.where(mask[..., None], values, 0), mask)
+    grid = Stage(grid + grid_positions(grid), mask)
+    return Stage.from_tokens(grid.to_tokens())

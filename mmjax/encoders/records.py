@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.stacks import TransformerStack
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.dense import Dense
 from mmjax.nn.dropout import Dropout
-from mmjax.nn.transformer import TransformerBlock
 
 # Uniform in +-1 / sqrt(width) on [n, width], as in the paper.
 _INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
@@ -118,7 +119,7 @@ class ColumnTokens(nn.Module):
     ).astype(self.dtype)
 
 
-class RecordTransformer(nn.Module):
+class RecordTransformer(TransformerStack):
   """A Transformer over the columns of a record; each column is a token.
 
   Attributes:
@@ -147,47 +148,36 @@ class RecordTransformer(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes records.
+  def setup(self) -> None:
+    """Makes the layers."""
+    super().setup()
+    self.columns = ColumnTokens(
+      self.width,
+      self.cardinalities,
+      means=self.means,
+      scales=self.scales,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+    )
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads records; a stage is a vector a column.
 
     Args:
       values: float32 [R, columns]; NaN is missing, ids are whole numbers in
         [0, cardinality).
       mask: bool [R], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, columns, width].
+      train: not used, dropout is that of the blocks.
 
     Raises:
       ValueError: see `ColumnTokens`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    states = ColumnTokens(
-      self.width,
-      self.cardinalities,
-      means=self.means,
-      scales=self.scales,
-      name="columns",
-      **dtypes,
-    )(values, mask)
-    mask = jnp.broadcast_to(mask[:, None], states.shape[:2])
-    for i in range(self.num_layers):
-      states = TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        name=f"block_{i}",
-        **dtypes,
-      )(states, mask, train=train)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    del train
+    states = self.columns(values, mask)
+    return Stage(states, jnp.broadcast_to(mask[:, None], states.shape[:2]))
 
 
-class RecordMlp(nn.Module):
+class RecordMlp(StagedEncoder):
   """A perceptron over all columns of a record, which becomes one token.
 
   Attributes:
@@ -212,39 +202,60 @@ class RecordMlp(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes records.
+  @property
+  def num_stages(self) -> int:
+    """One for each hidden layer."""
+    return len(self.hidden)
+
+  def setup(self) -> None:
+    """Makes the layers."""
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.columns = ColumnTokens(
+      self.embedding_dim,
+      self.cardinalities,
+      means=self.means,
+      scales=self.scales,
+      **dtypes,
+    )
+    self.layer = [
+      Dense(hidden, name=f"hidden_{i}", **dtypes)
+      for i, hidden in enumerate(self.hidden)
+    ]
+    # The names are part of the random numbers: others give other masks.
+    self.dropout = [
+      Dropout(self.dropout_rate, name=f"Dropout_{i}")
+      for i in range(len(self.hidden))
+    ]
+    self.out = Dense(self.width, **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads records; a stage is one vector, at first that of all columns.
 
     Args:
       values: float32 [R, columns]; NaN is missing, ids are whole numbers in
         [0, cardinality).
       mask: bool [R], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, 1, width].
+      train: not used, dropout is that of the layers.
 
     Raises:
       ValueError: see `ColumnTokens`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    states = ColumnTokens(
-      self.embedding_dim,
-      self.cardinalities,
-      means=self.means,
-      scales=self.scales,
-      name="columns",
-      **dtypes,
-    )(values, mask)
-    states = states.reshape(len(states), -1)
-    for i, hidden in enumerate(self.hidden):
-      states = nn.relu(Dense(hidden, name=f"hidden_{i}", **dtypes)(states))
-      states = Dropout(self.dropout_rate)(states, deterministic=not train)
-    states = Dense(self.width, name="out", **dtypes)(states)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    states, mask = states[:, None], mask[:, None]
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    del train
+    states = self.columns(values, mask)
+    return Stage(states.reshape(len(states), 1, -1), mask[:, None])
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a hidden layer."""
+    states = nn.relu(self.layer[depth](stage.values))
+    states = self.dropout[depth](states, deterministic=not train)
+    return stage.replace(values=states)
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, 1, width]."""
+    del train
+    states = self.out_norm(self.out(stage.values))
+    return stage.replace(values=states).to_tokens()
 
 
 def _check_columns(

@@ -13,12 +13,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
-from mmjax.encoders.image import grid_positions, grid_to_tokens, image_to_float
+from mmjax.encoders.image import grid_positions, image_to_float
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.dense import Dense
-from mmjax.nn.residual import ResNet
+from mmjax.nn.residual import NUM_STAGES, ResNet
 
 
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(StagedEncoder):
   """A ResNet; each cell of its last grid becomes a token.
 
   An image of h x w pixels gives ceil(h / s) x ceil(w / s) tokens, where s is
@@ -44,33 +45,48 @@ class ResNetEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes images.
+  @property
+  def num_stages(self) -> int:
+    """Those of the ResNet, behind its stem."""
+    return NUM_STAGES
+
+  def setup(self) -> None:
+    """Makes the layers."""
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.resnet = ResNet(
+      layout=self.layout,
+      stem=self.stem,
+      width_multiplier=self.width_multiplier,
+      norm=self.norm,
+      group_size=self.group_size,
+      **dtypes,
+    )
+    self.out = Dense(self.width, **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads images by the stem; a stage is a grid of cells.
 
     Args:
       values: [R, h, w, channels], uint8 or floating point in [0, 1].
       mask: bool [R], True = present.
       train: not used, nothing here is random.
 
-    Returns:
-      Tokens [R, N, width], row by row of the grid.
-
     Raises:
       ValueError: see `image_to_float`, `ResNet` and `CellNorm`.
     """
     del train
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    grid = ResNet(
-      layout=self.layout,
-      stem=self.stem,
-      width_multiplier=self.width_multiplier,
-      norm=self.norm,
-      group_size=self.group_size,
-      name="resnet",
-      **dtypes,
-    )(image_to_float(values, mask, self.dtype))
-    grid = Dense(self.width, name="out", **dtypes)(grid)
-    grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
+    images = image_to_float(values, mask, self.dtype)
+    return Stage(self.resnet.run_stem(images), mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs the residual blocks of a stage."""
+    del train
+    return stage.replace(values=self.resnet.run_stage(depth, stage.values))
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, N, width], row by row of the grid."""
+    del train
+    grid = self.out_norm(self.out(stage.values))
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
-    return grid_to_tokens(grid + grid_positions(grid), mask)
+    return stage.replace(values=grid + grid_positions(grid)).to_tokens()

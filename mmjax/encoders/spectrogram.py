@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from mmjax.array_types import Array, Tokens
 from mmjax.encoders.frames import read_frames, shorten_mask
 from mmjax.encoders.front_end import FrontEnd
+from mmjax.encoders.image import grid_positions
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.nn.convolution import max_pool
 from mmjax.nn.dense import Dense
-from mmjax.nn.positions import sinusoidal_positions_2d
 
 
 class MaskedConvBlock(nn.Module):
@@ -84,7 +85,7 @@ class MaskedConvBlock(nn.Module):
     return jnp.where(present, nn.relu(values), 0), mask
 
 
-class SpectrogramEncoder(nn.Module):
+class SpectrogramEncoder(StagedEncoder):
   """A convolutional network over time and frequency; cells become tokens.
 
   T frames of F features give ceil(T / s) x ceil(F / s) tokens, where s is
@@ -108,37 +109,50 @@ class SpectrogramEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes sound.
+  @property
+  def num_stages(self) -> int:
+    """One for each convolution."""
+    return len(self.features)
+
+  def setup(self) -> None:
+    """Makes the layers.
+
+    Raises:
+      ValueError: no stages.
+    """
+    if not self.features:
+      raise ValueError("a spectrogram encoder needs at least one stage, got ()")
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.stage = [
+      MaskedConvBlock(features, norm=self.norm, **dtypes)
+      for features in self.features
+    ]
+    self.out = Dense(self.width, **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads sound; a stage is a grid of times and frequencies.
 
     Args:
       values: waveforms [R, S], or frames [R, T, F] without a front end.
       mask: bool [R], or [R, S] or [R, T], True = present.
       train: not used, nothing here is random.
 
-    Returns:
-      Tokens [R, N, width], all frequencies of the first cells, then the next.
-
     Raises:
-      ValueError: no stages; see also `read_frames` and `MaskedConvBlock`.
+      ValueError: see `read_frames`.
     """
     del train
-    if not self.features:
-      raise ValueError("a spectrogram encoder needs at least one stage, got ()")
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     frames, mask = read_frames(values, mask, self.front_end, self.dtype)
-    grid = frames[..., None]
-    for i, features in enumerate(self.features):
-      grid, mask = MaskedConvBlock(
-        features, norm=self.norm, name=f"stage_{i}", **dtypes
-      )(grid, mask)
-    grid = Dense(self.width, name="out", **dtypes)(grid)
-    grid = nn.LayerNorm(name="out_norm", **dtypes)(grid)
-    rows, height, width, _ = grid.shape
-    self.sow("intermediates", "grid", jnp.array([height, width]))
-    tokens = grid.reshape(rows, height * width, self.width)
-    table = sinusoidal_positions_2d(height, width, self.width)
-    tokens = tokens + jnp.asarray(table, tokens.dtype)
-    mask = jnp.repeat(mask, width, axis=1)
-    return Tokens(jnp.where(mask[..., None], tokens, 0), mask)
+    return Stage(frames[..., None], mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a convolution."""
+    del train
+    return Stage(*self.stage[depth](stage.values, stage.mask))
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, N, width], all frequencies of the first cells first."""
+    del train
+    grid = self.out_norm(self.out(stage.values))
+    self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
+    return stage.replace(values=grid + grid_positions(grid)).to_tokens()

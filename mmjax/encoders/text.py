@@ -11,12 +11,11 @@ last one; a masked word gives a zero token.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.array_types import Array, Tokens
-from mmjax.nn.dense import Dense
+from mmjax.array_types import Array
+from mmjax.encoders.stacks import RecurrentStack, TransformerStack
+from mmjax.encoders.staged import Stage
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.positions import LearnedPositions
-from mmjax.nn.recurrent import Recurrent
-from mmjax.nn.transformer import TransformerBlock
 
 
 def _check_ids(values: Array, mask: Array, vocabulary_size: int) -> Array:
@@ -38,7 +37,7 @@ def _check_ids(values: Array, mask: Array, vocabulary_size: int) -> Array:
   return jnp.where(mask, values, 0)
 
 
-class RecurrentEncoder(nn.Module):
+class RecurrentEncoder(RecurrentStack):
   """Word embeddings, then LSTM or GRU layers; each word becomes a token.
 
   A present id outside [0, vocabulary_size) gives NaN.
@@ -67,47 +66,34 @@ class RecurrentEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes texts.
+  def setup(self) -> None:
+    """Makes the layers."""
+    super().setup()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.embed = nn.Embed(self.vocabulary_size, self.embedding_dim, **dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads texts; a stage is a sequence of words.
 
     Args:
       values: integer [R, T], word ids.
       mask: bool [R, T], True = present.
-      train: whether dropout is on.
-
-    Returns:
-      Tokens [R, T, width].
+      train: not used, dropout is that of the layers.
 
     Raises:
       ValueError: wrong shapes or dtypes, or texts beyond `max_length`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    del train
     ids = _check_ids(values, mask, self.vocabulary_size)
     if self.max_length is not None and ids.shape[1] > self.max_length:
       raise ValueError(
         f"texts of at most {self.max_length} words are expected, got"
         f" {list(ids.shape)}; raise max_length"
       )
-    dropout = Dropout(self.dropout_rate, deterministic=not train)
-    states = nn.Embed(
-      self.vocabulary_size, self.embedding_dim, name="embed", **dtypes
-    )(ids)
-    num_directions = 2 if self.bidirectional else 1
-    for i in range(self.num_layers):
-      states, _ = Recurrent(
-        -(-self.width // num_directions),
-        cell=self.cell,
-        bidirectional=self.bidirectional,
-        name=f"layer_{i}",
-        **dtypes,
-      )(dropout(states), mask)
-    states = Dense(self.width, name="out", **dtypes)(states)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    return Stage(self.embed(ids), mask)
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(TransformerStack):
   """Word embeddings, learned positions, Transformer blocks, norm.
 
   A present id outside [0, vocabulary_size) gives NaN.
@@ -136,39 +122,26 @@ class TransformerEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes texts.
+  def setup(self) -> None:
+    """Makes the layers."""
+    super().setup()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.embed = nn.Embed(self.vocabulary_size, self.width, **dtypes)
+    self.positions = LearnedPositions(self.max_length, **dtypes)
+    # The name is part of the random numbers: another one gives other masks.
+    self.dropout = Dropout(self.dropout_rate, name="Dropout_0")
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads texts; a stage is a sequence of words.
 
     Args:
       values: integer [R, T], word ids, T at most `max_length`.
       mask: bool [R, T], True = present.
       train: whether dropout is on.
 
-    Returns:
-      Tokens [R, T, width].
-
     Raises:
       ValueError: wrong shapes or dtypes, or texts beyond `max_length`.
     """
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     ids = _check_ids(values, mask, self.vocabulary_size)
-    states = nn.Embed(self.vocabulary_size, self.width, name="embed", **dtypes)(
-      ids
-    )
-    states = LearnedPositions(self.max_length, name="positions", **dtypes)(
-      states
-    )
-    states = Dropout(self.dropout_rate)(states, deterministic=not train)
-    for i in range(self.num_layers):
-      states = TransformerBlock(
-        self.width,
-        self.num_heads,
-        self.mlp_dim,
-        dropout_rate=self.dropout_rate,
-        implementation=self.implementation,
-        name=f"block_{i}",
-        **dtypes,
-      )(states, mask, train=train)
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    states = self.positions(self.embed(ids))
+    return Stage(self.dropout(states, deterministic=not train), mask)

@@ -72,11 +72,6 @@ def fold_steps(values: Array) -> Array:
   return values.reshape(-1, *values.shape[2:])
 
 
-def repeat_steps(mask: Array, number: int) -> Array:
-  """Gives each of `number` tokens a step [R, T] its mask [R, T * number]."""
-  return jnp.repeat(mask, number, axis=1)
-
-
 class StepPooling(nn.Module):
   """Pools the tokens of each frame into one vector.
 

@@ -15,12 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
-from mmjax.encoders.video import (
-  StepPooling,
-  fold_steps,
-  repeat_steps,
-  video_to_float,
-)
+from mmjax.encoders.staged import Stage, StagedEncoder
+from mmjax.encoders.video import StepPooling, fold_steps, video_to_float
 from mmjax.nn.convolution import space_to_depth
 from mmjax.nn.convolution3d import Conv3dBlock
 from mmjax.nn.dense import Dense
@@ -28,7 +24,7 @@ from mmjax.nn.positions import sinusoidal_positions, sinusoidal_positions_3d
 from mmjax.nn.recurrent import Recurrent
 
 
-class Conv3dEncoder(nn.Module):
+class Conv3dEncoder(StagedEncoder):
   """3-D convolutions; each cell or each step of the last grid is a token.
 
   A clip of T frames of h x w pixels gives a grid of ceil(T / t) steps, t the
@@ -66,58 +62,87 @@ class Conv3dEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes clips.
+  @property
+  def num_stages(self) -> int:
+    """One for each convolution, then one for each LSTM layer."""
+    return len(self.features) + self.num_lstm_layers
+
+  def setup(self) -> None:
+    """Makes the layers.
+
+    Raises:
+      ValueError: attributes that do not fit together.
+    """
+    self._check_attributes()
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    self.stage = [
+      Conv3dBlock(
+        features,
+        time_pool=time_pool,
+        norm=self.norm,
+        implementation=self.implementation,
+        **dtypes,
+      )
+      for features, time_pool in zip(
+        self.features, self.time_pools, strict=True
+      )
+    ]
+    self.step_pooling = StepPooling(self.pooling, name="pooling", **dtypes)
+    self.lstm = [
+      Recurrent(self.width, **dtypes) for _ in range(self.num_lstm_layers)
+    ]
+    self.out = Dense(self.width, **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
+
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads clips; a stage is a grid of steps and cells, or of steps alone.
 
     Args:
       values: [R, T, h, w, channels], uint8 or floating point in [0, 1].
       mask: bool [R] or [R, T], True = present.
       train: not used, nothing here is random.
 
-    Returns:
-      Tokens [R, N, width], step by step, each row by row.
-
     Raises:
-      ValueError: see `expand_frame_mask` and `Conv3dBlock`; attributes that do
-        not fit together.
+      ValueError: see `expand_frame_mask`.
     """
     del train
-    self._check_attributes()
-    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     clips, mask = video_to_float(values, mask, self.dtype)
     frames = space_to_depth(fold_steps(clips), self.stem_size)
-    grid = frames.reshape(*mask.shape, *frames.shape[1:])
-    for i, features in enumerate(self.features):
-      grid, mask = Conv3dBlock(
-        features,
-        time_pool=self.time_pools[i],
-        norm=self.norm,
-        implementation=self.implementation,
-        name=f"stage_{i}",
-        **dtypes,
-      )(grid, mask)
-    rows, steps, height, width, _ = grid.shape
-    self.sow("intermediates", "video_grid", jnp.array((steps, height, width)))
-    if self.tokens == "cells":
-      positions = sinusoidal_positions_3d(steps, height, width, self.width)
-      values = grid.reshape(rows, steps * height * width, -1)
-      mask = repeat_steps(mask, height * width)
-    else:
-      positions = sinusoidal_positions(steps, self.width)
-      cells = grid.reshape(rows, steps, height * width, -1)
-      present = jnp.broadcast_to(mask[..., None], cells.shape[:3])
-      values = StepPooling(self.pooling, name="pooling", **dtypes)(
-        cells, present
-      )
-      for i in range(self.num_lstm_layers):
-        values, _ = Recurrent(self.width, name=f"lstm_{i}", **dtypes)(
-          values, mask
-        )
-    values = Dense(self.width, name="out", **dtypes)(values)
-    values = nn.LayerNorm(name="out_norm", **dtypes)(values)
-    values = values + jnp.asarray(positions, values.dtype)
-    return Tokens(jnp.where(mask[..., None], values, 0), mask)
+    return Stage(frames.reshape(*mask.shape, *frames.shape[1:]), mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a convolution, or an LSTM layer; the first of these pools."""
+    del train
+    layer = depth - len(self.features)
+    if layer < 0:
+      stage = Stage(*self.stage[depth](stage.values, stage.mask))
+      if layer == -1:
+        grid = jnp.array(stage.values.shape[1:4])
+        self.sow("intermediates", "video_grid", grid)
+      return stage
+    if layer == 0:
+      stage = self._pool_cells(stage)
+    states, _ = self.lstm[layer](stage.values, stage.mask)
+    return stage.replace(values=states)
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, N, width], step by step, each row by row."""
+    del train
+    if self.tokens == "frames" and self.num_lstm_layers == 0:
+      stage = self._pool_cells(stage)
+    *grid, features = stage.values.shape[1:]
+    positions_fn = sinusoidal_positions_3d if grid[1:] else sinusoidal_positions
+    states = stage.values.reshape(len(stage.values), -1, features)
+    states = self.out_norm(self.out(states))
+    states = states + jnp.asarray(positions_fn(*grid, self.width), states.dtype)
+    states = states.reshape(*stage.values.shape[:-1], self.width)
+    return stage.replace(values=states).to_tokens()
+
+  def _pool_cells(self, stage: Stage) -> Stage:
+    """Makes one vector of all cells of a step."""
+    cells = stage.values.reshape(*stage.mask.shape, -1, stage.values.shape[-1])
+    mask = jnp.broadcast_to(stage.mask[..., None], cells.shape[:3])
+    return stage.replace(values=self.step_pooling(cells, mask))
 
   def _check_attributes(self) -> None:
     """Raises ValueError for attributes that do not fit together."""

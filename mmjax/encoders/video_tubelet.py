@@ -14,16 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
-from mmjax.encoders.video import (
-  StepPooling,
-  fold_steps,
-  repeat_steps,
-  video_to_float,
-)
+from mmjax.encoders.stacks import make_block
+from mmjax.encoders.staged import Stage, StagedEncoder
+from mmjax.encoders.video import StepPooling, fold_steps, video_to_float
 from mmjax.nn.convolution import space_to_depth
 from mmjax.nn.dense import Dense
 from mmjax.nn.positions import sinusoidal_positions, sinusoidal_positions_3d
-from mmjax.nn.transformer import TransformerBlock
 
 
 def cut_tubelets(values: Array, steps: int, size: int) -> Array:
@@ -50,7 +46,7 @@ def cut_tubelets(values: Array, steps: int, size: int) -> Array:
   return blocks.reshape(*blocks.shape[:-2], -1)
 
 
-class TubeletEncoder(nn.Module):
+class TubeletEncoder(StagedEncoder):
   """A Transformer over tubelets.
 
   A clip of T frames of h x w pixels gives ceil(T / tubelet_size) steps of
@@ -87,68 +83,87 @@ class TubeletEncoder(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes clips.
+  @property
+  def num_stages(self) -> int:
+    """One for each block."""
+    over_steps = self.num_temporal_layers if self._is_factorised else 0
+    return self.num_layers + over_steps
 
-    Args:
-      values: [R, T, h, w, channels], uint8 or floating point in [0, 1].
-      mask: bool [R] or [R, T], True = present.
-      train: whether dropout is on.
+  @property
+  def _is_factorised(self) -> bool:
+    """Whether blocks over tubelets see those of one step only."""
+    return self.attention == "factorised"
 
-    Returns:
-      Tokens [R, N, width], step by step, each row by row.
+  def setup(self) -> None:
+    """Makes the layers.
 
     Raises:
-      ValueError: see `expand_frame_mask`; an unknown `attention`.
+      ValueError: an unknown `attention`.
     """
     if self.attention not in ("joint", "factorised"):
       raise ValueError(
         f"attention is {self.attention!r}; it must be 'joint' or 'factorised'"
       )
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    kind = "space" if self._is_factorised else "block"
+    names = [f"{kind}_{i}" for i in range(self.num_layers)]
+    names += [f"time_{i}" for i in range(self.num_stages - self.num_layers)]
+    self.blocks = [make_block(self, name) for name in names]
+    self.tubelet = Dense(self.width, **dtypes)
+    self.tubelet_norm = nn.LayerNorm(**dtypes)
+    self.pooling = StepPooling("mean", **dtypes)
+    self.out_norm = nn.LayerNorm(**dtypes)
 
-    def attend(states: Array, mask: Array, number: int, name: str) -> Array:
-      for i in range(number):
-        states = TransformerBlock(
-          self.width,
-          self.num_heads,
-          self.mlp_dim,
-          dropout_rate=self.dropout_rate,
-          implementation=self.implementation,
-          name=f"{name}_{i}",
-          **dtypes,
-        )(states, mask, train=train)
-      return states
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Reads clips; a stage is steps of tubelets, or of one vector each.
 
+    Args:
+      values: [R, T, h, w, channels], uint8 or floating point in [0, 1].
+      mask: bool [R] or [R, T], True = present.
+      train: not used, dropout is that of the blocks.
+
+    Raises:
+      ValueError: see `expand_frame_mask`.
+    """
+    del train
     clips, mask = video_to_float(values, mask, self.dtype)
     grid = cut_tubelets(clips, self.tubelet_size, self.patch_size)
     rows, steps, height, width, _ = grid.shape
     self.sow("intermediates", "video_grid", jnp.array((steps, height, width)))
     mask = jnp.pad(mask, ((0, 0), (0, -mask.shape[1] % self.tubelet_size)))
     mask = mask.reshape(rows, steps, self.tubelet_size).any(axis=-1)
-    grid = Dense(self.width, name="tubelet", **dtypes)(grid)
-    grid = nn.LayerNorm(name="tubelet_norm", **dtypes)(grid)
-    places = sinusoidal_positions_3d(steps, height, width, self.width)
+    grid = self.tubelet_norm(self.tubelet(grid))
+    places = sinusoidal_positions_3d(*grid.shape[1:])
     states = grid.reshape(rows, -1, self.width) + jnp.asarray(
       places, grid.dtype
     )
-    if self.attention == "joint":
-      mask = repeat_steps(mask, height * width)
-      states = attend(states, mask, self.num_layers, "block")
-    else:
-      cells_mask = jnp.repeat(mask[..., None], height * width, axis=-1)
-      states = attend(
-        states.reshape(rows * steps, -1, self.width),
-        fold_steps(cells_mask),
-        self.num_layers,
-        "space",
-      )
-      states = StepPooling("mean", name="pooling", **dtypes)(
-        states.reshape(*cells_mask.shape, -1), cells_mask
-      )
-      places = sinusoidal_positions(steps, self.width)
-      states = states + jnp.asarray(places, states.dtype)
-      states = attend(states, mask, self.num_temporal_layers, "time")
-    states = nn.LayerNorm(name="out_norm", **dtypes)(states)
-    return Tokens(jnp.where(mask[..., None], states, 0), mask)
+    return Stage(states.reshape(rows, steps, -1, self.width), mask)
+
+  def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
+    """Runs a block over tubelets, or over averaged steps."""
+    if depth == self.num_layers:
+      stage = self._average_steps(stage)
+    states, mask = stage.values, stage.mask
+    if depth < self.num_layers:
+      mask = jnp.broadcast_to(mask[..., None], states.shape[:3])
+      rows = mask.shape[0] * (mask.shape[1] if self._is_factorised else 1)
+      states = states.reshape(rows, -1, self.width)
+      mask = mask.reshape(rows, -1)
+    states = self.blocks[depth](states, mask, train=train)
+    return stage.replace(values=states.reshape(stage.values.shape))
+
+  def finish(self, stage: Stage, *, train: bool) -> Tokens:
+    """Makes Tokens [R, N, width], step by step, each row by row."""
+    del train
+    if self._is_factorised and self.num_temporal_layers == 0:
+      stage = self._average_steps(stage)
+    states = stage.values.reshape(len(stage.mask), -1, self.width)
+    states = self.out_norm(states).reshape(stage.values.shape)
+    return stage.replace(values=states).to_tokens()
+
+  def _average_steps(self, stage: Stage) -> Stage:
+    """Makes one vector of all tubelets of a step, and adds its position."""
+    mask = jnp.broadcast_to(stage.mask[..., None], stage.values.shape[:3])
+    states = self.pooling(stage.values, mask)
+    places = sinusoidal_positions(*states.shape[1:])
+    return stage.replace(values=states + jnp.asarray(places, states.dtype))

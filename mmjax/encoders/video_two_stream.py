@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
+from mmjax.encoders.staged import Stage, StagedEncoder
 from mmjax.encoders.video import expand_frame_mask, fold_steps
 from mmjax.nn.positions import sinusoidal_positions
 
@@ -76,7 +77,7 @@ def pick_middle(snippets: Array, mask: Array) -> Array:
   return jnp.take_along_axis(snippets, index, axis=2)[:, :, 0]
 
 
-class TwoStreamEncoder(nn.Module):
+class TwoStreamEncoder(StagedEncoder):
   """Two image encoders: one of frames, one of stacked motion.
 
   A clip of T frames has ceil(T / stack_size) snippets. A snippet is present if
@@ -103,8 +104,8 @@ class TwoStreamEncoder(nn.Module):
   flow_channels: int = 0
   merge: str = "concat"
 
-  def __call__(self, values: Array, mask: Array, *, train: bool) -> Tokens:
-    """Encodes clips.
+  def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
+    """Encodes clips; there are no stages of both streams.
 
     Args:
       values: [R, T, h, w, channels], uint8 or floating point in [0, 1].
@@ -112,7 +113,7 @@ class TwoStreamEncoder(nn.Module):
       train: whether dropout is on.
 
     Returns:
-      Tokens [R, N, width], snippet by snippet in each stream.
+      The tokens, [R, N, width], snippet by snippet in each stream.
 
     Raises:
       ValueError: see `expand_frame_mask`; attributes that do not fit the clip;
@@ -145,7 +146,7 @@ class TwoStreamEncoder(nn.Module):
       ),
     ]
     streams = [_join_snippets(tokens, len(mask)) for tokens in streams]
-    return _merge(*streams, self.merge)
+    return Stage.from_tokens(_merge(*streams, self.merge))
 
   def _stack_motion(self, values: Array, mask: Array) -> Array:
     """Makes [R, S, h, w, L * channels] in [0, 1], 0.5 without motion."""

@@ -7,7 +7,8 @@ Each modality m that is present says :math:`p_m`, a distribution over classes.
   weighted    their mean with learned weights, shared among those present
   vote        the share of votes for each class; see `vote`
   product     the normed product of the :math:`p_m`: a product of experts
-  stacking    a learned linear classifier of all :math:`p_m`
+  stacking    a learned linear classifier of all :math:`\log p_m`, which starts
+              as the product
   ==========  ===============================================================
 
 Mean, product and vote: Kittler et al. 1998, "On Combining Classifiers",
@@ -17,7 +18,9 @@ https://doi.org/10.1162/089976602760128018; stacking: Ting and Witten 1999,
 
 Differs from the papers: only modalities that are present take part; the
 product has no prior; votes are smoothed and their ties broken; the classifier
-is trained on the same examples as what it stacks, so hold some out yourself.
+sees logarithms, since one of probabilities has to grow weights of several units
+before it can be sure of anything; and it is trained on the same examples as
+what it stacks, so hold some out yourself.
 """
 
 from collections.abc import Mapping
@@ -171,8 +174,8 @@ class Combination(nn.Module):
   def _stack(
     self, log_probs: Array, mask: Array, modalities: list[str]
   ) -> Array:
-    """Classifies the probabilities of all modalities."""
-    probs = jnp.where(mask[..., None], jnp.exp(log_probs), 0)
+    """Classifies the log-probabilities of all modalities."""
+    log_probs = jnp.where(mask[..., None], log_probs, 0)
     num_classes = log_probs.shape[-1]
     total = self.param(
       "bias", nn.initializers.zeros, (num_classes,), self.param_dtype
@@ -181,7 +184,14 @@ class Combination(nn.Module):
       total = total + nn.Dense(
         num_classes,
         use_bias=False,
+        kernel_init=_identity,
         param_dtype=self.param_dtype,
         name=f"from_{m}",
-      )(probs[:, number])
+      )(log_probs[:, number])
     return total
+
+
+def _identity(rng: Array, shape: tuple[int, int], dtype: str) -> Array:
+  """Initialises a square kernel."""
+  del rng
+  return jnp.eye(*shape, dtype=dtype)

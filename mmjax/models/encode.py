@@ -5,10 +5,15 @@ once and handed out by index afterwards.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Batch, Tokens
+from mmjax.encoders.staged import Stage
+
+# What an encoder makes of rows: values [R, ...] and a mask [R, ...].
+Rows = TypeVar("Rows", Tokens, Stage)
 
 
 def encode_modalities(
@@ -32,38 +37,59 @@ def encode_modalities(
     ValueError: no encoders; a missing entry of the batch; a mask, an index
       or a number of examples that does not fit.
   """
+  return hand_out(encode_rows(encoders, batch, train=train), batch)
+
+
+def encode_rows(
+  encoders: Mapping[str, Callable[..., Rows]], batch: Batch, *, train: bool
+) -> dict[str, Rows]:
+  """Encodes the rows of each modality, as they are in the batch.
+
+  Arguments and errors are those of `encode_modalities`; an encoder may as well
+  stop at a `Stage`.
+  """
   if not encoders:
     raise ValueError("the model needs at least one encoder, got none")
-  tokens = {}
+  rows = {}
   for modality in sorted(encoders):
     _check_entries(batch, modality)
-    encoded = encoders[modality](
+    rows[modality] = encoders[modality](
       batch[modality], batch[f"{modality}_mask"], train=train
     )
-    if f"{modality}_index" in batch:
-      encoded = gather_rows(encoded, batch[f"{modality}_index"])
-    tokens[modality] = encoded
-  _check_examples(tokens)
-  return tokens
+  return rows
 
 
-def gather_rows(tokens: Tokens, index: Array) -> Tokens:
+def hand_out(rows: Mapping[str, Rows], batch: Batch) -> dict[str, Rows]:
+  """Gives each example its row of each modality, see `encode_modalities`."""
+  examples = {
+    m: gather_rows(rows[m], batch[f"{m}_index"])
+    if f"{m}_index" in batch
+    else rows[m]
+    for m in rows
+  }
+  _check_examples(examples)
+  return examples
+
+
+def gather_rows(rows: Rows, index: Array) -> Rows:
   """Gives each example its row.
 
   Args:
-    tokens: [R, N, D].
+    rows: of R rows, values [R, ...] and a mask [R, ...].
     index: int [B], rows local to this device. A row that does not exist gives
       NaN, so that the training loop stops, and not somebody else's row.
 
   Returns:
-    Tokens [B, N, D].
+    The same of B rows.
   """
-  exists = (index >= 0) & (index < tokens.mask.shape[0])
-  values = jnp.take(tokens.values, index, axis=0, mode="clip")
-  mask = jnp.take(tokens.mask, index, axis=0, mode="clip")
-  return tokens.replace(
-    values=jnp.where(exists[:, None, None], values, jnp.nan),
-    mask=mask | ~exists[:, None],
+  exists = (index >= 0) & (index < len(rows.mask))
+
+  def take(x: Array, otherwise: float | bool) -> Array:
+    there = exists.reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.where(there, jnp.take(x, index, 0, mode="clip"), otherwise)
+
+  return rows.replace(
+    values=take(rows.values, jnp.nan), mask=take(rows.mask, True)
   )
 
 
@@ -96,11 +122,11 @@ def _check_entries(batch: Batch, modality: str) -> None:
     )
 
 
-def _check_examples(tokens: Mapping[str, Tokens]) -> None:
+def _check_examples(rows: Mapping[str, Rows]) -> None:
   """Checks that all modalities have the same number of examples."""
-  sizes = {m: tokens[m].values.shape[0] for m in sorted(tokens)}
+  sizes = {m: len(rows[m].mask) for m in sorted(rows)}
   if len(set(sizes.values())) > 1:
-    found = ", ".join(f"{m} {list(tokens[m].values.shape)}" for m in sizes)
+    found = ", ".join(f"{m} {list(rows[m].values.shape)}" for m in sizes)
     raise ValueError(
       f"modalities have different numbers of examples: {found}; one whose rows"
       " are shared by examples needs an entry '<modality>_index' in the batch"

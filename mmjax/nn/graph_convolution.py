@@ -39,7 +39,7 @@ def normalize_symmetric(
       leaves them, else what enters them.
 
   Returns:
-    float32 [B, *]; 0 for absent edges.
+    float32, one number an edge; 0 for absent edges.
   """
   factors = edges.factors()
   entering = edges.sum_entering(factors, num_receivers)

@@ -24,6 +24,7 @@ LAYOUTS = {
   "34": (False, (3, 4, 6, 3)),
   "50": (True, (3, 4, 6, 3)),
 }
+NUM_STAGES = 4
 
 
 def count_groups(features: int, group_size: int) -> int:
@@ -188,12 +189,8 @@ class ResNet(nn.Module):
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
-  def __call__(self, values: Array) -> Array:
-    """Maps images [R, h, w, channels] to [R, ceil(h / s), ceil(w / s), F].
-
-    s is 32 with the stem "imagenet" and 8 with "small"; F is 512, with
-    bottlenecks 2048, times `width_multiplier`.
+  def setup(self) -> None:
+    """Makes the layers.
 
     Raises:
       ValueError: an unknown layout or stem, or less than one feature.
@@ -211,19 +208,13 @@ class ResNet(nn.Module):
         f" {self.width_multiplier}"
       )
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    is_large = self.stem == "imagenet"
-    size, stride = (7, 2) if is_large else (3, 1)
-    values = _conv(features, size, stride, "stem", **dtypes)(values)
-    values = CellNorm(self.norm, self.group_size, name="stem_norm", **dtypes)(
-      values
-    )
-    values = nn.relu(values)
-    if is_large:
-      values = max_pool_overlapping(values)
+    size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+    self.stem_conv = _conv(features, size, stride, "stem", **dtypes)
+    self.stem_norm = CellNorm(self.norm, self.group_size, **dtypes)
     bottleneck, num_blocks = LAYOUTS[self.layout]
-    for stage, number in enumerate(num_blocks):
-      for block in range(number):
-        values = ResidualBlock(
+    self.blocks = [
+      [
+        ResidualBlock(
           features * 2**stage,
           stride=2 if stage > 0 and block == 0 else 1,
           bottleneck=bottleneck,
@@ -231,7 +222,32 @@ class ResNet(nn.Module):
           group_size=self.group_size,
           name=f"stage_{stage}_block_{block}",
           **dtypes,
-        )(values)
+        )
+        for block in range(number)
+      ]
+      for stage, number in enumerate(num_blocks)
+    ]
+
+  def run_stem(self, values: Array) -> Array:
+    """Maps images [R, h, w, channels] to the grid that stage 0 reads."""
+    values = nn.relu(self.stem_norm(self.stem_conv(values)))
+    return max_pool_overlapping(values) if self.stem == "imagenet" else values
+
+  def run_stage(self, stage: int, values: Array) -> Array:
+    """Runs the blocks of one of the `NUM_STAGES` stages, counted from 0."""
+    for block in self.blocks[stage]:
+      values = block(values)
+    return values
+
+  def __call__(self, values: Array) -> Array:
+    """Maps images [R, h, w, channels] to [R, ceil(h / s), ceil(w / s), F].
+
+    s is 32 with the stem "imagenet" and 8 with "small"; F is 512, with
+    bottlenecks 2048, times `width_multiplier`.
+    """
+    values = self.run_stem(values)
+    for stage in range(NUM_STAGES):
+      values = self.run_stage(stage, values)
     return values
 
 

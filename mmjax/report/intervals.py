@@ -239,7 +239,7 @@ def student_t(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
   mean = statistics.fmean(values)
   if n == 1:
     return Interval(mean, -math.inf, math.inf, 1)
-  half = _t_quantile(confidence, n - 1) * statistics.stdev(values) / n**0.5
+  half = t_quantile(confidence, n - 1) * statistics.stdev(values) / n**0.5
   return Interval(mean, mean - half, mean + half, n)
 
 
@@ -259,8 +259,8 @@ def t_coverage(angle: float, degrees: int) -> float:
   return 2 / math.pi * (angle + math.sin(angle) * total)
 
 
-def _t_quantile(confidence: float, degrees: int) -> float:
-  """The t for which P(|T| < t) = confidence, by bisection of the angle."""
+def t_quantile(confidence: float, degrees: int) -> float:
+  """Finds t so that -t < T < t has this probability, bisecting its angle."""
   low, high = 0.0, math.pi / 2
   for _ in range(80):
     middle = (low + high) / 2

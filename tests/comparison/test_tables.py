@@ -100,7 +100,7 @@ def test_markdown():
   assert lines[2].startswith("| plain (baseline) | 52.0 ± 5.0 | 60.0 ± 0.0 |")
   assert lines[3].startswith("| better | 82.0 ± 6.6* (90) | 60.7 ± 13.7 |")
   assert lines[3].endswith("| 1,234 | 5,678 | 3.0 |")
-  assert lines[5] == "| ceiling |  | 75.0 |  |  |  |"
+  assert lines[5] == "| ceiling, all modalities |  | 75.0 |  |  |  |"
   assert "published, somebody" in text
   assert "over 3 seeds" in text
   missing = text.partition("missing at test time")[2]

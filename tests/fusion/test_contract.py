@@ -15,6 +15,7 @@ from fusion_contract import (
   compile_fast,
   make_run_fn,
   present,
+  rename,
   sizes_by_path,
 )
 from fusion_start import find_idle_ranks, find_still, find_twins, train
@@ -202,15 +203,10 @@ def test_half_precision_is_kept_finite_and_near(fusion, dtype):
 def test_names_of_modalities_mean_nothing(fusion):
   """Renamed so that the sorted order turns round, with their parameters."""
   names = dict(zip(sorted(fusion.tokens), "zyxwv", strict=False))
-
-  def rename(tree):
-    if not isinstance(tree, dict):
-      return tree
-    return {_rename(key, names): rename(value) for key, value in tree.items()}
-
-  tokens = {names[m]: t for m, t in fusion.tokens.items()}
   out, _ = fusion.run(fusion.variables, fusion.tokens)
-  new = fusion.apply(rename(fusion.variables), tokens)
+  new = fusion.apply(
+    rename(fusion.variables, names), rename(fusion.tokens, names)
+  )
   pieces, others = out.split_groups(), new.split_groups()
   if len(pieces) == len(fusion.tokens):  # a group each, now the other way
     others = others[::-1]
@@ -231,8 +227,3 @@ def test_dropout_is_on_in_training_only(fusion):
   a, b = dropped(jax.random.key(1)), dropped(jax.random.key(2))
   assert np.isfinite(a.values).all()
   assert np.abs(present(a) - present(b)).max() > 1e-3
-
-
-def _rename(key, names):
-  """Renames a modality wherever its name is a word of a parameter's name."""
-  return "_".join(names.get(word, word) for word in key.split("_"))

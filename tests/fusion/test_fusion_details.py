@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fusion_cases import (
+from cases_token_fusions import (
   CO_ATTENTION,
   CONCAT,
   GRAPH,

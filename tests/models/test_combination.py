@@ -87,16 +87,25 @@ def test_weights_are_sown(fast_compilation):
   np.testing.assert_allclose(weights[:3], expected, atol=1e-6)
 
 
-def test_stacking_is_linear_in_the_probabilities(fast_compilation):
+def test_stacking_is_linear_in_the_log_probabilities(fast_compilation):
   rng = np.random.default_rng(3)
   kernels = {m: rng.normal(size=(3, 3)).astype(np.float32) for m in PROBS}
   bias = rng.normal(size=3).astype(np.float32)
   params = {f"from_{m}": {"kernel": kernels[m]} for m in PROBS}
   out = _run("stacking", {**params, "bias": bias})
   for b in range(3):
-    expected = bias + sum(PROBS[m][b] @ kernels[m] for m in _present(b))
+    expected = bias + sum(np.log(PROBS[m][b]) @ kernels[m] for m in _present(b))
     np.testing.assert_allclose(out[b], expected, atol=1e-5)
   np.testing.assert_array_equal(out[3], 0)
+
+
+def test_stacking_starts_as_the_product(fast_compilation):
+  inputs = LOGITS, PRESENT
+  variables = Combination("stacking").init(
+    jax.random.key(0), *inputs, train=False
+  )
+  out = _run("stacking", variables["params"])
+  np.testing.assert_allclose(out, _run("product"), atol=1e-6)
 
 
 def test_vote_by_hand(fast_compilation):

@@ -1,5 +1,4 @@
-import functools
-
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,8 @@ from mmjax.report.attention import collect_attention
 from mmjax.training.state import create_state
 from mmjax.training.step import make_train_step
 
-SIZES = {"image": 5, "text": 7, "audio": 3, "video": 4, "records": 2}
-WIDTHS = {"image": 5, "text": 7, "audio": 11, "video": 3, "records": 2}
+SIZES = {"image": 5, "text": 7, "audio": 3}
+WIDTHS = {"image": 5, "text": 7, "audio": 11}
 
 
 class Given(nn.Module):
@@ -52,94 +51,35 @@ def _make_batch(number):
   return batch
 
 
-def _count(number):
-  """Question, scores, baseline, what was picked, head."""
-  asking = list(WIDTHS.values())[1:number] or [WIDTHS["image"]]
-  question = sum((width + 1) * 6 for width in asking)
-  scores = (6 + 1) * 7 + 5 * 7 + 7
-  baseline = (6 + 5 + 1) * 7 + (7 + 1)
-  head = 2 * 12 + (12 + 1) * 11 + (11 + 1) * 3
-  return question + scores + baseline + (5 + 1) * 6 + head
-
-
-@functools.cache
 def _setup(number):
   model, batch = _make(number), _make_batch(number)
-  variables = random_variables(model.init, batch, train=False)
+  return model, random_variables(model.init, batch, train=False), batch
+
+
+def test_picks_are_sampled_among_what_is_there(fast_compilation):
+  """Whatever an encoder leaves where its tokens are masked."""
+  model, variables, batch = _setup(3)
   apply = jax.jit(
-    lambda v, b: model.apply(
-      v, b, train=True, rngs={"dropout": jax.random.key(2)}
+    lambda b: model.apply(
+      variables, b, train=True, rngs={"dropout": jax.random.key(2)}
     )
   )
-  return model, variables, batch, apply
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_outputs_and_number_of_parameters(number):
-  model, variables, batch, apply = _setup(number)
-  outputs = jax.eval_shape(apply, variables, batch)
+  outputs = apply(batch)
   shapes = {name: value.shape for name, value in outputs.items()}
   assert shapes == {"logits": (4, 3), "log_prob": (4,), "baseline": (4,)}
-  count = sum(leaf.size for leaf in jax.tree.leaves(variables))
-  assert count == _count(number)
-  assert hash(model) == hash(_make(number))
-
-
-@pytest.mark.parametrize("number", [1, 3])
-def test_outputs_are_finite_and_picks_sampled(fast_compilation, number):
-  _, variables, batch, apply = _setup(number)
-  outputs = apply(variables, batch)
-  assert all(np.isfinite(value).all() for value in outputs.values())
   assert (outputs["log_prob"] < 0).all()
-
-
-def test_every_parameter_learns(fast_compilation):
-  model, variables, batch, _ = _setup(3)
-  loss = Reinforce(CrossEntropy())
-
-  @jax.jit
-  @jax.grad
-  def grad(variables):
-    outputs = model.apply(
-      variables, batch, train=True, rngs={"dropout": jax.random.key(1)}
-    )
-    return loss(outputs, batch).sum()
-
-  sizes = {
-    jax.tree_util.keystr(path): float(jnp.abs(leaf).max())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(grad(variables))
-  }
-  assert np.isfinite(list(sizes.values())).all()
-  floor = 1e-5 * np.median(list(sizes.values()))
-  assert not {path for path, size in sizes.items() if size <= floor}
-
-
-def test_missing_and_masked_content(fast_compilation):
-  _, variables, batch, apply = _setup(3)
   dirty = {
     m: jnp.where(batch[f"{m}_mask"][..., None], batch[m], jnp.nan)
-    for m in ("image", "text", "audio")
+    for m in SIZES
   }
-  before = apply(variables, batch)
-  after = apply(variables, {**batch, **dirty})
-  for name in before:
-    np.testing.assert_array_equal(before[name], after[name])
-  for gone in ("image", "text", "audio"):
-    mask = jnp.zeros_like(batch[f"{gone}_mask"])
-    lacking = {**batch, f"{gone}_mask": mask}
-    out = apply(variables, lacking)
-    assert all(np.isfinite(value).all() for value in out.values())
-    for m in {"image", "text", "audio"} - {gone}:
-      moved = apply(variables, {**lacking, m: lacking[m][::-1]})
-      change = np.abs(moved["logits"] - out["logits"]).max()
-      assert change > 1e-5, (gone, m)
-    if gone == "image":
-      assert not out["log_prob"].any()
-      assert not out["baseline"].any()
+  chex.assert_trees_all_equal(apply({**batch, **dirty}), outputs)
+  gone = apply({**batch, "image_mask": jnp.zeros_like(batch["image_mask"])})
+  assert not gone["log_prob"].any()
+  assert not gone["baseline"].any()
 
 
 def test_the_report_finds_the_pick(fast_compilation):
-  model, variables, batch, _ = _setup(2)
+  model, variables, batch = _setup(2)
   _, state = jax.jit(
     lambda v: model.apply(v, batch, train=False, mutable=["intermediates"])
   )(variables)

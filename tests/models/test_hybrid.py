@@ -1,20 +1,18 @@
 """The hybrid model: exchanges at depths, stages, and what must not change."""
 
-import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from fusion_contract import make_variables
+from fusion_start import find_still
 from module_checks import assert_every_parameter_learns, random_variables
 
 from mmjax.array_types import Tokens
+from mmjax.encoders.bag_of_words import BagOfWords
+from mmjax.encoders.extended import ExtendedEncoder, TransformerStage
 from mmjax.encoders.image import GridEncoder
-from mmjax.encoders.staged import (
-  ConvolutionStage,
-  StagedEncoder,
-  TransformerStage,
-)
 from mmjax.encoders.text import RecurrentEncoder
 from mmjax.fusion.co_attention import CoAttention
 from mmjax.fusion.concat import Concat
@@ -24,8 +22,7 @@ from mmjax.models.hybrid import Exchange, HybridModel
 from mmjax.models.multimodal import MultimodalModel
 
 WIDTH = 6
-STAGE = TransformerStage(WIDTH, num_heads=3, mlp_dim=5)
-IMAGE = GridEncoder(width=WIDTH, features=(3, 5))
+IMAGE = GridEncoder(width=WIDTH, features=(3, 6), norm="layer")
 TEXT = RecurrentEncoder(vocabulary_size=11, embedding_dim=3, width=WIDTH)
 HEAD = Classifier(num_classes=5, hidden=7)
 
@@ -43,12 +40,7 @@ class SumFusion(Concat):
 
 def make_model(exchanges):
   return HybridModel(
-    encoders={
-      "image": StagedEncoder(
-        IMAGE, (ConvolutionStage(mlp_dim=5, grid=(2, 3)), STAGE)
-      ),
-      "text": StagedEncoder(TEXT, (STAGE,)),
-    },
+    encoders={"image": IMAGE, "text": TEXT},
     exchanges=exchanges,
     fusion=Concat(WIDTH),
     head=HEAD,
@@ -80,18 +72,76 @@ def setup(model, batch):
   return variables, run
 
 
-def test_stages_alone_are_the_encoders(batch, fast_compilation):
-  """Without exchanges it is the multimodal model of the same parts."""
-  hybrid = make_model(())
+def test_without_exchange_it_is_the_multimodal_model(batch, fast_compilation):
+  """The same parameters and bits, rows shared by examples included."""
+  hybrid = make_model((None,))
   plain = MultimodalModel(
     encoders=dict(hybrid.encoders), fusion=Concat(WIDTH), head=HEAD
   )
   variables, run = setup(hybrid, batch)
-  other, run_plain = setup(plain, batch)
-  chex.assert_trees_all_equal_shapes(variables, other)
-  np.testing.assert_allclose(
-    run(variables, batch), run_plain(variables, batch), atol=1e-5
+  _, run_plain = setup(plain, batch)
+  np.testing.assert_array_equal(
+    run(variables, batch), run_plain(variables, batch)
   )
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_information_flows_from_the_depth_of_the_exchange_on(
+  batch, depth, fast_compilation
+):
+  """What text makes of the image is seen behind the exchange, not before."""
+  model = make_model((*[None] * depth, Exchange(SumFusion(4))))
+  variables, _ = setup(model, batch)
+  parts = ("begin", "run_stage", "finish")
+
+  @jax.jit
+  def see(batch):
+    _, state = model.apply(
+      variables,
+      batch,
+      train=False,
+      capture_intermediates=lambda _, name: name in parts,
+      mutable="intermediates",
+    )
+    seen = state["intermediates"]
+    flat = {}
+    for m, number in (("image", 2), ("text", 1)):
+      stages = [seen[f"encoders_{m}"][name] for name in parts]
+      assert [len(stage) for stage in stages] == [1, number, 1]
+      flat[m] = [stage.values for stages in stages for stage in stages]
+    return flat
+
+  before = see(batch)
+  for sender, receiver in (("image", "text"), ("text", "image")):
+    other = batch[sender].copy()
+    other[1] = 10 - other[1]
+    after = see({**batch, sender: other})
+    assert np.abs(after[sender][0] - before[sender][0]).max() > 0
+    # Begin, stage by stage, finish: the exchange stands behind number `depth`.
+    for i, (one, two) in enumerate(
+      zip(before[receiver], after[receiver], strict=True)
+    ):
+      is_behind = i > min(depth, len(before[receiver]) - 2)
+      assert (np.abs(one - two).max() > 1e-5) == is_behind, (receiver, i)
+
+
+def test_rows_are_shared_up_to_the_first_exchange(batch):
+  """Two images for three texts: handed out where they first meet."""
+  for depth, rows in ((0, [2, 3, 3]), (2, [2, 2, 2])):
+    model = make_model((*[None] * depth, Exchange(SumFusion(4))))
+    shapes = jax.eval_shape(
+      lambda rng, model=model: model.init_with_output(
+        rng,
+        batch,
+        train=False,
+        capture_intermediates=lambda _, name: name in ("begin", "run_stage"),
+        mutable=["params", "intermediates"],
+      )[1],
+      jax.random.key(0),
+    )
+    seen = shapes["intermediates"]["encoders_image"]
+    stages = [*seen["begin"], *seen["run_stage"]]
+    assert [len(stage.mask) for stage in stages] == rows
 
 
 def test_exchanges_change_the_output_and_all_parameters_learn(
@@ -101,7 +151,7 @@ def test_exchanges_change_the_output_and_all_parameters_learn(
   variables, run = setup(model, batch)
   assert set(variables["params"]) >= {"exchanges_0", "exchanges_2"}
   out = run(variables, batch)
-  chex.assert_shape(out, (3, 5))
+  assert out.shape == (3, 5)
   weights = jax.random.normal(jax.random.key(3), out.shape)
   assert_every_parameter_learns(
     lambda v: (model.apply(v, batch, train=False)["logits"] * weights).sum(),
@@ -115,17 +165,38 @@ def test_exchanges_change_the_output_and_all_parameters_learn(
   assert np.abs(out - without).max() > 1e-3
 
 
-def test_masked_content_and_missing_modalities(batch, fast_compilation):
-  variables, run = setup(make_model(EXCHANGES), batch)
-  out = run(variables, batch)
-  changed = {**batch, "text": np.where(batch["text_mask"], batch["text"], 7)}
-  np.testing.assert_array_equal(run(variables, changed), out)
-  for modality in ("image", "text"):
-    name = f"{modality}_mask"
-    gone = {**batch, name: np.zeros_like(batch[name])}
-    missing = run(variables, gone)
-    assert np.isfinite(missing).all()
-    assert np.abs(missing - out).max() > 1e-3
+def test_exchanges_start_as_nothing_and_learn(batch, fast_compilation):
+  model, plain = make_model(EXCHANGES), make_model(())
+  first = jax.jit(lambda k: model.init(k, batch, train=False))(
+    jax.random.key(7)
+  )
+  params = first["params"]
+  without = {
+    name: value
+    for name, value in params.items()
+    if not name.startswith("exchanges")
+  }
+  np.testing.assert_allclose(
+    model.apply(first, batch, train=False)["logits"],
+    plain.apply({"params": without}, batch, train=False)["logits"],
+    atol=1e-6,
+  )
+
+  @jax.jit
+  def descend(params):
+    def loss(params):
+      logits = model.apply({"params": params}, batch, train=False)["logits"]
+      return jnp.sum(
+        jnp.tanh(logits) * jax.random.normal(jax.random.key(3), logits.shape)
+      )
+
+    return jax.tree.map(
+      lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params)
+    )
+
+  for _ in range(3):
+    params = descend(params)
+  assert not find_still(jax.tree.map(jnp.subtract, params, first["params"]))
 
 
 def test_a_batch_of_one(batch, fast_compilation):
@@ -190,13 +261,49 @@ def test_a_unit_that_keeps_tokens_apart_gives_each_its_own(fast_compilation):
     )
 
 
-def test_wrong_depths_and_grids_are_named(batch):
+def test_an_encoder_without_stages_takes_part_at_depth_0(
+  batch, fast_compilation
+):
+  """Any encoder, whole, and stages added behind it."""
+  added = (TransformerStage(WIDTH, num_heads=3, mlp_dim=5),)
+  model = HybridModel(
+    encoders={
+      "image": ExtendedEncoder(IMAGE, added),
+      "text": BagOfWords(vocabulary_size=11, width=5),
+    },
+    exchanges=EXCHANGES[:1] * 2,
+    fusion=Concat(WIDTH),
+    head=HEAD,
+  )
+  variables, run = setup(model, batch)
+  other = {**batch, "text": batch["text"] % 3}
+  changed = np.abs(run(variables, batch) - run(variables, other))
+  assert changed.max() > 1e-3
+  assert_every_parameter_learns(
+    lambda v: jnp.tanh(
+      model.apply(v, batch, train=False)["logits"] * np.arange(1, 6)
+    ).sum(),
+    variables,
+  )
+
+
+def init_shapes(model, batch):
+  return jax.eval_shape(
+    lambda rng: model.init(rng, batch, train=False), jax.random.key(0)
+  )
+
+
+def test_wrong_depths_and_encoders_are_named(batch):
   model = make_model((None, None, None, Exchange(Concat(WIDTH))))
   with pytest.raises(ValueError, match="depth 3, but the encoders have 2"):
-    jax.eval_shape(
-      lambda rng: model.init(rng, batch, train=False), jax.random.key(0)
-    )
-  stage = ConvolutionStage(mlp_dim=3, grid=(2, 2))
-  tokens = Tokens(jnp.zeros([1, 5, 3]), jnp.ones([1, 5], bool))
-  with pytest.raises(ValueError, match=r"needs 4 tokens, got \[1, 5, 3\]"):
-    stage.init(jax.random.key(0), tokens, train=False)
+    init_shapes(model, batch)
+  plain = make_model(()).clone(encoders={"image": IMAGE, "text": nn.Dense(3)})
+  with pytest.raises(ValueError, match="'text'; put it into an ExtendedEnc"):
+    init_shapes(plain, batch)
+  uneven = {
+    **batch,
+    "text": batch["text"][:2],
+    "text_mask": np.ones([2, 5], bool),
+  }
+  with pytest.raises(ValueError, match="different numbers of examples"):
+    init_shapes(make_model(()), uneven)

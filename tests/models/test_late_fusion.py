@@ -69,20 +69,6 @@ def _setup(rule):
   return model, variables, batch, apply_fn
 
 
-@functools.cache
-def _gradient(rule):
-  """Value and gradient of the loss of the whole and of each modality."""
-  model = _make_model(rule)
-
-  @jax.jit
-  @jax.value_and_grad
-  def total(variables, batch):
-    outputs = model.apply(variables, batch, train=False)
-    return PerModality(CrossEntropy())(outputs, batch).sum()
-
-  return total
-
-
 @rules
 def test_outputs_and_parameters(rule, fast_compilation):
   model, variables, batch, apply_fn = _setup(rule)
@@ -140,30 +126,6 @@ def test_a_modality_decides_by_its_own_head(fast_compilation):
     {"params": params["heads_text"]}, tokens, train=False
   )
   np.testing.assert_allclose(outputs, expected["logits"], atol=1e-5)
-
-
-@rules
-def test_every_parameter_learns_by_its_own_loss(rule, fast_compilation):
-  _, variables, batch, _ = _setup(rule)
-  _, grads = _gradient(rule)(variables, batch)
-  sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)]
-  assert np.isfinite(sizes).all()
-  assert min(sizes) > 1e-5 * np.median(sizes)
-
-
-@rules
-def test_masked_content_reaches_nothing(rule, fast_compilation):
-  _, variables, batch, _ = _setup(rule)
-  dirty = {
-    m: jnp.where(batch[f"{m}_mask"][..., None], batch[m], jnp.nan)
-    for m in ("sound", "text")
-  }
-  assert all(np.isnan(values).any() for values in dirty.values())
-  value, grads = _gradient(rule)(variables, batch)
-  new_value, new_grads = _gradient(rule)(variables, {**batch, **dirty})
-  assert np.isfinite(value)
-  assert value == new_value
-  jax.tree.map(np.testing.assert_array_equal, grads, new_grads)
 
 
 def test_index_equals_repeated_rows(fast_compilation):

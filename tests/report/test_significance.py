@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmjax.report.significance import crossed_bootstrap, holm, paired_t_test
+from mmjax.report.intervals import student_t
+from mmjax.report.significance import holm, paired_interval, paired_t_test
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 8, 11])
@@ -34,32 +35,64 @@ def test_holm_by_hand():
   assert holm([]) == []
 
 
-def test_crossed_bootstrap_without_spread_among_examples():
-  """It is then the bootstrap over three seeds, whose 27 draws are known."""
-  seeds = np.array([0.0, 0.3, 0.9])
-  interval = crossed_bootstrap(
-    np.repeat(seeds[:, None], 5, axis=1), num_resamples=20_000, confidence=0.8
-  )
-  draws = np.stack(np.meshgrid(seeds, seeds, seeds)).reshape(3, -1).mean(0)
-  low, high = np.quantile(draws, [0.1, 0.9])
-  assert interval.estimate == pytest.approx(0.4)
-  assert interval.low == pytest.approx(low, abs=1e-9)
-  assert interval.high == pytest.approx(high, abs=1e-9)
+def test_one_source_is_students_interval():
+  """Examples that all seeds answer alike, or that each seed has its own of."""
+  rng = np.random.default_rng(2)
+  seeds = rng.normal(size=5)
+  expected = student_t(seeds.tolist())
+  alike = np.repeat(seeds[:, None], 7, axis=1)
+  noise = rng.normal(size=(5, 7))
+  own = alike + noise - noise.mean(axis=1, keepdims=True)
+  for differences, shared in ((alike, True), (own, False)):
+    interval = paired_interval(differences, shared_examples=shared)
+    assert interval.estimate == pytest.approx(expected.estimate)
+    assert interval.low == pytest.approx(expected.low)
+    assert interval.high == pytest.approx(expected.high)
 
 
-def test_crossed_bootstrap_knows_both_sources():
-  """Effects of seeds and examples, whose variances add up."""
-  rng = np.random.default_rng(5)
-  seeds, examples = rng.normal(size=(40, 1)), rng.normal(size=(1, 70))
-  interval = crossed_bootstrap(seeds + examples, num_resamples=4000)
-  deviation = (seeds.var() / 40 + examples.var() / 70) ** 0.5
-  assert interval.high - interval.low == pytest.approx(
-    2 * 1.96 * deviation, rel=0.08
-  )
-  again = crossed_bootstrap(seeds + examples, num_resamples=4000)
-  assert again == interval
+def test_both_sources_by_hand():
+  """Effects of 3 seeds and 4 examples; degrees by Satterthwaite's formula."""
+  differences = np.array([[0.0], [3.0], [6.0]]) + np.array([[0, 2, 4, 6]])
+  a, b = 9 / 3, (20 / 3) / 4
+  degrees = math.floor((a + b) ** 2 / (a**2 / 2 + b**2 / 3))
+  half = stats.t.ppf(0.975, degrees) * (a + b) ** 0.5
+  interval = paired_interval(differences, shared_examples=True)
+  assert degrees == 4
+  assert interval.estimate == pytest.approx(6.0)
+  assert interval.high - 6.0 == pytest.approx(half)
+  assert 6.0 - interval.low == pytest.approx(half)
 
 
-def test_crossed_bootstrap_of_nothing():
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+def test_the_interval_covers_the_truth(num_seeds, shared):
+  """Right and wrong answers of two methods, drawn 600 times."""
+  rng = np.random.default_rng(num_seeds)
+  truth, covered = 0.1, 0
+  for _ in range(600):
+    # Chances of being right: of examples, to each method its own, and of seeds.
+    rows = 1 if shared else num_seeds
+    chance = rng.uniform(0.2, 0.7, (2, rows, 300))
+    skill = rng.normal(0, 0.03, (2, num_seeds, 1))
+    skill[0] += truth
+    right = rng.random((2, num_seeds, 300)) < chance + skill
+    differences = right[0].astype(int) - right[1]
+    interval = paired_interval(differences, shared_examples=shared)
+    covered += interval.low <= truth <= interval.high
+  assert 0.925 < covered / 600 < 0.995
+
+
+def test_one_seed_has_no_interval():
+  interval = paired_interval(np.array([[0, 1, 1]]), shared_examples=True)
+  assert interval.estimate == pytest.approx(2 / 3)
+  assert (interval.low, interval.high) == (-math.inf, math.inf)
+
+
+def test_no_difference_at_all():
+  interval = paired_interval(np.zeros((3, 4)), shared_examples=True)
+  assert (interval.low, interval.high) == (0.0, 0.0)
+
+
+def test_an_interval_of_nothing():
   with pytest.raises(ValueError, match=r"got \[0, 3\]"):
-    crossed_bootstrap(np.zeros((0, 3)))
+    paired_interval(np.zeros((0, 3)), shared_examples=True)

@@ -91,15 +91,39 @@ def draw_rows(setting: str, num_rows: int, seed: int) -> dict[str, np.ndarray]:
   Raises:
     ValueError: there is no such setting.
   """
-  rng = np.random.default_rng(seed)
-  maps = rng.random((3, LATENT_SIZE, FEATURE_SIZE))
-  latents, score = draw_latents(setting, num_rows, rng)
+  maps, latents, label = _draw(setting, num_rows, seed)
   own_1, own_2, common = (latents @ maps).astype(np.float32)
   return {
     "first": np.concatenate([own_1, common], axis=1),
     "second": np.concatenate([own_2, common], axis=1),
-    "label": (score > np.median(score)).astype(np.int32),
+    "label": label,
   }
+
+
+def answer_best(setting: str, num_rows: int, seed: int) -> np.ndarray:
+  """Answers the rows of `draw_rows` as well as it can be done.
+
+  The rule sees the latents, which the maps give away, but not what was dropped.
+
+  Returns:
+    bool [R], which rows it answers rightly.
+
+  Raises:
+    ValueError: there is no such setting.
+  """
+  _, latents, label = _draw(setting, num_rows, seed)
+  mean = np.array(SHARES[setting]) @ latents.sum(axis=-1)
+  return (mean > 0) == label
+
+
+def _draw(
+  setting: str, num_rows: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Draws maps [3, 50, 100], latents [3, R, 50] and int32 labels [R]."""
+  rng = np.random.default_rng(seed)
+  maps = rng.random((3, LATENT_SIZE, FEATURE_SIZE))
+  latents, score = draw_latents(setting, num_rows, rng)
+  return maps, latents, (score > np.median(score)).astype(np.int32)
 
 
 def check_setting(setting: str) -> None:
@@ -145,9 +169,6 @@ class PidSuite(arrays.ArrayData):
         f"data.num_rows is {self.num_rows}, too few for three splits; it has"
         " to be at least 7"
       )
-
-  def prepare(self) -> None:
-    """Does nothing: rows are drawn in memory, in a fraction of a second."""
 
   def load_assets(self) -> dict[str, Any]:
     """Returns the names of the labels, and the commonest; JSON values."""

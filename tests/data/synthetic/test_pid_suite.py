@@ -4,6 +4,7 @@ import pytest
 from mmjax.data.synthetic.pid import (
   SHARES,
   PidSuite,
+  answer_best,
   draw_latents,
   draw_rows,
 )
@@ -64,6 +65,25 @@ def test_the_score_uses_the_shares_of_the_latents(setting):
   # The variance is the expected number of entries that count.
   expected = 50 * sum(SHARES[setting]) / 2
   assert score.var() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_best_rule_can_be_had_from_the_features():
+  """With the maps known: latents by least squares, then their weighted sum."""
+  rows = draw_rows("synergy", 2003, 4)
+  maps = np.random.default_rng(4).random((3, 50, 100))
+  pieces = (
+    rows["first"][:, :100],
+    rows["second"][:, :100],
+    rows["first"][:, 100:],
+  )
+  sums = [
+    np.linalg.lstsq(m.T, piece.T.astype(np.float64))[0].sum(axis=0)
+    for m, piece in zip(maps, pieces, strict=True)
+  ]
+  guess = np.array(SHARES["synergy"]) @ np.array(sums) > 0
+  right = answer_best("synergy", 2003, 4)
+  assert (right == (guess == rows["label"])).mean() > 0.999
+  assert 0.72 < right.mean() < 0.78
 
 
 def test_the_seed_decides_and_settings_share_the_features():

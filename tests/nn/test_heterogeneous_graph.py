@@ -1,0 +1,124 @@
+"""Typed nodes and edges: a layer for each edge type, in both forms."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from module_checks import assert_gradients_are_there, random_variables
+
+from mmjax.array_types import Tokens
+from mmjax.nn.edges import EdgeList
+from mmjax.nn.graph_attention import DynamicGraphAttention
+from mmjax.nn.graph_builders import connect_all, connect_sequence
+from mmjax.nn.graph_convolution import GraphConvolution
+from mmjax.nn.heterogeneous_graph import (
+  HeterogeneousGraph,
+  HeterogeneousLayer,
+  edges_to_lists,
+  edges_to_matrices,
+)
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+NEXT, NAMES, WITH = (
+  ("word", "next", "word"),
+  ("word", "names", "region"),
+  ("region", "with", "region"),
+)
+LAYERS = {
+  "word_next_word": GraphConvolution(6),
+  "word_names_region": DynamicGraphAttention(6, num_heads=2),
+  "region_with_region": DynamicGraphAttention(6, num_heads=3),
+}
+
+
+def _graph():
+  rng = np.random.default_rng(0)
+  mask = {
+    "word": jnp.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool),
+    "region": jnp.array([[1, 1, 1], [0, 1, 1]], bool),
+    "image": jnp.ones((2, 1), bool),
+  }
+  widths = {"word": 3, "region": 4, "image": 7}
+  nodes = {
+    t: Tokens(
+      jnp.asarray(rng.normal(size=(*mask[t].shape, widths[t])), jnp.float32),
+      mask[t],
+    )
+    for t in mask
+  }
+  edges = {
+    NEXT: connect_sequence(mask["word"]),
+    NAMES: EdgeList(
+      jnp.asarray(rng.integers(0, 5, (2, 7))),
+      jnp.asarray(rng.integers(0, 3, (2, 7))),
+      jnp.ones((2, 7), bool),
+    ),
+    WITH: connect_all(mask["region"]),
+  }
+  return HeterogeneousGraph(nodes, edges)
+
+
+GRAPH = _graph()
+
+
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_layers_of_edge_types_are_joined_at_the_receivers(combine):
+  module = HeterogeneousLayer(LAYERS, combine)
+  variables = random_variables(module.init, GRAPH, train=False)
+  out = module.apply(variables, GRAPH, train=False)
+  assert set(variables["params"]) == {f"layers_{name}" for name in LAYERS}
+
+  def alone(edge_type):
+    name = "_".join(edge_type)
+    params = variables["params"][f"layers_{name}"]
+    graph, receivers = GRAPH.part(edge_type)
+    return LAYERS[name].apply({"params": params}, graph, receivers, train=False)
+
+  words = alone(NEXT)
+  regions = alone(NAMES) + alone(WITH)
+  if combine == "mean":
+    regions = regions / 2
+  np.testing.assert_allclose(out.nodes["word"].values, words, atol=1e-6)
+  np.testing.assert_allclose(out.nodes["region"].values, regions, atol=1e-6)
+  chex.assert_trees_all_equal(out.nodes["image"], GRAPH.nodes["image"])
+
+
+def test_lists_and_matrices_agree_and_all_learns():
+  module = HeterogeneousLayer(LAYERS)
+  variables = random_variables(module.init, GRAPH, train=False)
+
+  @jax.jit
+  @jax.value_and_grad
+  def compute(variables, graph):
+    out = module.apply(variables, graph, train=False).nodes
+    return sum(jnp.sin(out[t].values).sum() for t in ("word", "region"))
+
+  dense = edges_to_matrices(GRAPH)
+  sizes = {NEXT: 8, NAMES: 7, WITH: 9}
+  value, grads = compute(variables, GRAPH)
+  assert_gradients_are_there(grads)
+  for form in (dense, edges_to_lists(dense, sizes)):
+    chex.assert_trees_all_close(
+      compute(variables, form), (value, grads), atol=2e-5
+    )
+
+
+def test_what_does_not_belong_together_is_named():
+  def check(match, graph=GRAPH, **changes):
+    module = HeterogeneousLayer(**{"layers": LAYERS, **changes})
+    with pytest.raises(ValueError, match=match):
+      module.init(jax.random.key(0), graph, train=False)
+
+  check("'max'; it must be 'sum' or 'mean'", combine="max")
+  check(
+    "no edges for the layers word_sees_word",
+    layers={"word_sees_word": GraphConvolution(6)},
+  )
+  check(
+    "that enter region give",
+    layers={**LAYERS, "word_names_region": GraphConvolution(5)},
+  )
+  edges = {("word", "next", "sound"): GRAPH.edges[NEXT]}
+  check("need nodes 'sound'", graph=GRAPH.replace(edges=edges))
