@@ -3,6 +3,7 @@
 import cases_attention
 import cases_bilinear
 import cases_early
+import cases_relations
 import cases_transformers
 
 CASES = {
@@ -10,4 +11,5 @@ CASES = {
   **cases_early.CASES,
   **cases_bilinear.CASES,
   **cases_transformers.CASES,
+  **cases_relations.CASES,
 }

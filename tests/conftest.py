@@ -36,6 +36,22 @@ def easy_vqa_assets(easy_vqa):
 
 
 @pytest.fixture(scope="session")
+def sort_of_clevr(cache):
+  """The prepared Sort-of-CLEVR with default settings."""
+  from mmjax.data.sort_of_clevr import SortOfClevr
+
+  data = SortOfClevr()
+  data.prepare()
+  return data
+
+
+@pytest.fixture(scope="session")
+def sort_of_clevr_assets(sort_of_clevr):
+  """What is fitted to the training split of Sort-of-CLEVR."""
+  return sort_of_clevr.load_assets()
+
+
+@pytest.fixture(scope="session")
 def digit_items(cache):
   """The prepared written and spoken digits, by split."""
   from mmjax.data import digits

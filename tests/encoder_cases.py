@@ -142,6 +142,13 @@ CASES = {
     (7 * 6 + 6 + 12) + _BLOCK + 12,
     FRAMES_MASK,
   ),
+  "features_mlp_without_norm": (
+    FeatureEncoder(6, body="mlp", norm=False, mlp_dim=11),
+    (FRAMES, FRAMES_MASK),
+    (3, 11, 6),
+    (7 * 6 + 6) + 149 + 12,
+    FRAMES_MASK,
+  ),
   "bag_of_words": (
     BagOfWords(11, 7, counting="log", idf=tuple(np.linspace(1, 3, 11))),
     (WORDS, WORDS_MASK),

@@ -1,6 +1,10 @@
 """Every experiment, one function each; adding one is a line in `ALL`."""
 
-from experiments.configs import easy_vqa
+from experiments.configs import (
+  easy_vqa,
+  sort_of_clevr_pixels,
+  sort_of_clevr_states,
+)
 
 ALL = (
   easy_vqa.easy_vqa_co_attention,
@@ -8,6 +12,22 @@ ALL = (
   easy_vqa.easy_vqa_concat,
   easy_vqa.easy_vqa_question_only,
   easy_vqa.easy_vqa_image_only,
+  sort_of_clevr_states.sort_of_clevr_states_mlp,
+  sort_of_clevr_states.sort_of_clevr_states_relation_network,
+  sort_of_clevr_states.sort_of_clevr_states_graph,
+  sort_of_clevr_states.sort_of_clevr_states_graph_once,
+  sort_of_clevr_states.sort_of_clevr_states_graph_reasoning,
+  sort_of_clevr_states.sort_of_clevr_states_co_attention,
+  sort_of_clevr_states.sort_of_clevr_states_soft_attention,
+  sort_of_clevr_states.sort_of_clevr_states_hard_attention,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_mlp,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_relation_network,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_graph,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_graph_once,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_graph_reasoning,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_co_attention,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_soft_attention,
+  sort_of_clevr_pixels.sort_of_clevr_pixels_hard_attention,
 )
 
 EXPERIMENTS = {config_fn.func.__name__: config_fn for config_fn in ALL}

@@ -46,7 +46,7 @@ def is_prepared(builder: Any) -> bool:
 
 def build_dataset(
   make_builder: Callable[..., Any],
-  package: packages.DataPackage,
+  package: packages.DataPackage | None = None,
   *,
   manual_dir: str | os.PathLike[str] | None = None,
 ) -> Any:
@@ -55,7 +55,8 @@ def build_dataset(
   Args:
     make_builder: a TFDS builder class; it is given the folder of the package
       as its `manual_dir`.
-    package: the package that the data set is made from.
+    package: the package that the data set is made from; None if it is
+      generated.
     manual_dir: a folder of the user with the package's archive in it.
 
   Raises:
@@ -78,11 +79,14 @@ def build_dataset(
     if is_prepared(builder):
       return builder
     start = time.monotonic()
-    _say(f"preparing the data set {name}, once, from the {package} ...")
+    origin = "generated" if package is None else f"from the {package}"
+    _say(f"preparing the data set {name}, once, {origin} ...")
     # What a killed process left; nobody else works on it under this lock.
     for leftover in builder.data_path.parent.glob("incomplete.*"):
       shutil.rmtree(leftover)
-    folder = packages.locate_package(package, manual_dir=manual_dir)
+    folder = None
+    if package is not None:
+      folder = packages.locate_package(package, manual_dir=manual_dir)
     if not sys.stderr.isatty():
       tfds.disable_progress_bar()
     # TFDS writes its messages to standard output, which belongs to results;
@@ -102,12 +106,14 @@ def main(argv: list[str] | None = None) -> int:
   from mmjax.data.av_digits import AvDigits
   from mmjax.data.easy_vqa import EasyVqa
   from mmjax.data.moving_digits import MovingDigits
+  from mmjax.data.sort_of_clevr import SortOfClevr
   from mmjax.data.stamps import Stamps
 
   datasets = {
     "av_digits": AvDigits,
     "easy_vqa": EasyVqa,
     "moving_digits": MovingDigits,
+    "sort_of_clevr": SortOfClevr,
     "stamps": Stamps,
   }
   parser = argparse.ArgumentParser(
@@ -134,8 +140,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
   if options.name is None:
     parser.error("the name of a data set is missing; --list shows them")
+  dataset = datasets[options.name]
+  settings = {}
+  if options.manual_dir is not None:
+    settings["manual_dir"] = options.manual_dir
+    if "manual_dir" not in dataset.__dataclass_fields__:
+      parser.error(f"{options.name} is generated; leave --manual-dir out")
   try:
-    datasets[options.name](manual_dir=options.manual_dir).prepare()
+    dataset(**settings).prepare()
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

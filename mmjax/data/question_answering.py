@@ -1,12 +1,12 @@
 """Records of an image with its questions → samples, and what is fitted to them.
 
-A record is a dict of `image_id`, `image` (the bytes of a picture file) and
-`questions`, a dict of equally long lists `question_id`, `text`, `answer` and
-`type`.
+A record is a dict of `image_id`, `image` (the bytes of a picture file), perhaps
+more, and `questions`, a dict of equally long lists `question_id`, `text`,
+`answer` and `type`.
 """
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,11 @@ def fit_assets(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class Encoder:
-  """Record → sample: pixels, and words, answers and types as numbers.
+  """Record → sample: a row, and words, answers and types as numbers.
 
   The examples of a sample have the keys `text` [n, T] int32, `text_mask`
   [n, T], `label` [n] int32, `question_type` [n] int32, `example_mask` [n];
-  its shared row is the image, [size, size, 3] uint8.
+  its shared row is what `read_row` makes of the record, for instance pixels.
   """
 
   def __init__(
@@ -63,7 +63,7 @@ class Encoder:
     *,
     split: str,
     max_words: int,
-    image_size: int,
+    read_row: Callable[[Mapping[str, Any]], np.ndarray],
   ) -> None:
     """Makes an encoder.
 
@@ -71,17 +71,17 @@ class Encoder:
       assets: what `fit_assets` gave.
       split: starts the record ids, `<split>/<image>/<question>`.
       max_words: T, words of a question that are kept.
-      image_size: height and width in pixels.
+      read_row: makes the row that the questions share out of a record.
     """
     self._split = split
     self._max_words = max_words
-    self._image_size = image_size
+    self._read_row = read_row
     self._tokenizer = tokenizers.WordTokenizer(assets["vocabulary"])
     self._labels = _number(assets["labels"])
     self._types = _number(assets["question_types"])
 
   def __call__(self, record: Mapping[str, Any]) -> collation.Sample:
-    """Encodes the image and all of its questions.
+    """Encodes the row and all of its questions.
 
     Raises:
       RuntimeError: the image is damaged, or an answer or a question type is
@@ -90,9 +90,7 @@ class Encoder:
     questions = record["questions"]
     prefix = f"{self._split}/{record['image_id']}"
     try:
-      image = transforms.to_array(
-        transforms.open_image(record["image"]), self._image_size
-      )
+      row = self._read_row(record)
       labels = [self._labels[answer] for answer in questions["answer"]]
       types = [self._types[name] for name in questions["type"]]
     except (ValueError, KeyError) as error:
@@ -112,7 +110,53 @@ class Encoder:
       "example_mask": np.ones(len(texts), bool),
     }
     record_ids = [f"{prefix}/{number}" for number in questions["question_id"]]
-    return collation.Sample(image, examples, record_ids)
+    return collation.Sample(row, examples, record_ids)
+
+
+def read_pixels(record: Mapping[str, Any], size: int) -> np.ndarray:
+  """Decodes a record's image to uint8 [size, size, 3].
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  return transforms.to_array(transforms.open_image(record["image"]), size)
+
+
+def encode_question(
+  assets: Mapping[str, Any], text: str, max_words: int
+) -> tuple[tokenizers.Encoded, list[str]]:
+  """Encodes a user's question.
+
+  Args:
+    assets: what `fit_assets` gave.
+    text: the question.
+    max_words: T, words that are kept.
+
+  Returns:
+    Its words, and notes to the user: a sentence for each unknown word and for
+    words beyond `max_words`.
+
+  Raises:
+    ValueError: it has no word; one sentence.
+  """
+  encoded = tokenizers.WordTokenizer(assets["vocabulary"]).encode(
+    text, max_words
+  )
+  if encoded.num_words == 0:
+    some = min(assets["question_prior"], default="what is it?")
+    raise ValueError(
+      f"the question {text!r} has no words; ask for instance {some!r}"
+    )
+  notes = [
+    f"the word {word!r} is not in the vocabulary and was read as unknown"
+    for word in encoded.unknown
+  ]
+  if encoded.num_words > max_words:
+    notes.append(
+      f"the question has {encoded.num_words} words, of which the first "
+      f"{max_words} were read"
+    )
+  return encoded, notes
 
 
 def _number(names: Sequence[str]) -> dict[str, int]:

@@ -30,6 +30,8 @@ class FeatureEncoder(StagedEncoder):
     body: what follows the projection: "none", a perceptron on each step by
       itself ("mlp"), or what reads the sequence: "lstm", "gru" or
       "transformer".
+    norm: whether the projection is normed. Without, features that are near
+      give projections that are near, which positions of objects need.
     positions: whether fixed waves of the step's number are added to the
       projection.
     num_layers: layers of the body.
@@ -44,6 +46,7 @@ class FeatureEncoder(StagedEncoder):
 
   width: int
   body: str = "none"
+  norm: bool = True
   positions: bool = False
   num_layers: int = 1
   bidirectional: bool = True
@@ -74,7 +77,8 @@ class FeatureEncoder(StagedEncoder):
     # The name is part of the random numbers: another one gives other masks.
     self.dropout = Dropout(self.dropout_rate, name="Dropout_0")
     self.project = Dense(self.width, **dtypes)
-    self.project_norm = nn.LayerNorm(**dtypes)
+    if self.norm:
+      self.project_norm = nn.LayerNorm(**dtypes)
     self.layer = [self._make_layer(**dtypes) for _ in range(self.num_stages)]
     if self.body in ("lstm", "gru"):
       self.out = Dense(self.width, **dtypes)
@@ -103,7 +107,9 @@ class FeatureEncoder(StagedEncoder):
     """
     values, mask = self._read(values, mask)
     values = self.dropout(values, deterministic=not train)
-    states = self.project_norm(self.project(values))
+    states = self.project(values)
+    if self.norm:
+      states = self.project_norm(states)
     if self.positions:
       table = sinusoidal_positions(*states.shape[1:])
       states = states + jnp.asarray(table, states.dtype)
