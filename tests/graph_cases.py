@@ -122,7 +122,7 @@ CASES = {
     + (49 + 7 + 49 + 7)  # scores of nodes
     + (14 * 21 + GRU)  # memory from what was read and control
     + (4 * 7 + 49 + 49 + 49 - 28 + 7 + 2 * 7)  # gates: ends, control, features
-    + (K * 7 + 7 + 1)
+    + (K * 7 + K)
     + 2 * 49  # send and walk
     + (7 * 21 + GRU),
     features=True,

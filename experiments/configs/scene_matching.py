@@ -14,7 +14,8 @@ from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.losses.matching import Matching
 from mmjax.metrics.matching import MatchingMetrics
 from mmjax.models.matching import MatchingModel
-from mmjax.nn.matching import CrossAttentionMatcher, GraphMatcher, PooledMatcher
+from mmjax.nn.graph_matching import GraphMatcher
+from mmjax.nn.matching import CrossAttentionMatcher, PooledMatcher
 from mmjax.training.optimizer import AdamW
 
 
@@ -25,7 +26,9 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
     name=name,
     model=MatchingModel(
       encoders={
-        "objects": FeatureEncoder(width=width, dtype=dtype),
+        "objects": FeatureEncoder(
+          width=width, body="mlp", norm=False, mlp_dim=2 * width, dtype=dtype
+        ),
         "text": RecurrentEncoder(
           vocabulary_size=20,
           embedding_dim=32,
@@ -37,9 +40,10 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
         ),
       },
       matcher=matcher,
-      num_candidates=8,
+      num_candidates=4,
+      num_eval_candidates=100,
     ),
-    data=SceneMatching(task="choice", num_scenes=10_000, num_eval_scenes=2_000),
+    data=SceneMatching(task="choice", num_scenes=10_000, num_eval_scenes=1_000),
     loss=Matching(use_false_caption=True),
     optimizer=AdamW(learning_rate=1e-3, weight_decay=1e-4),
     training=Training(
@@ -54,7 +58,7 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
         num_classes=2, num_types=4, type_key="question_type", ranks=(1, 5)
       ),
       split="validation",
-      batch_size=128,
+      batch_size=100,
     ),
     seed=seed,
   )

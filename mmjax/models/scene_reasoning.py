@@ -126,7 +126,7 @@ class SceneReasoning(nn.Module):
       objects.mask[index],
     )
     query = self._read_question(words)
-    memory = self.reasoning(graph, query, train=train)
+    memory = self.reasoning(graph, query, words=words, train=train)
     asked = Dense(
       self.reasoning.width,
       dtype=self.reasoning.dtype,

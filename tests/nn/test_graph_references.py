@@ -165,9 +165,8 @@ def _reasoning(graph, params, num_steps):
           opening = opening + dense(hear["control"], control)
           if features is not None:
             opening = opening + dense(hear["edge"], features)
-          if kind is not None:
-            opening = opening + hear["types"][kind]
-          gate = 1 / (1 + np.exp(-dense(hear["gate"], np.tanh(opening))[0]))
+          gate = dense(hear["gate"], np.tanh(opening))[kind or 0]
+          gate = 1 / (1 + np.exp(-gate))
           sent = dense(hear["send"], nodes[s])
           sent = sent + shares[s] * dense(hear["walk"], nodes[s])
           message += weight * gate * sent

@@ -53,9 +53,10 @@ class SceneMatching(arrays.ArrayData):
   `question_type` [B] is the number of relations less two, `example_mask` [B]
   all True. The task says what else there is:
 
-    "choice"      `negative` [B, 37], the false caption, with the masks and
-                  phrases of the true one; `label` is 1, the place of the true
-                  one of (negative, text): equal scores are an error.
+    "choice"      the false caption, `negative`, `negative_phrase_spans` and
+                  their masks: words and phrases are where those of the true one
+                  are; `label` is 1, the place of the true one of (negative,
+                  text): equal scores are an error.
     "judgement"   `text` is the true caption or the false one, `label` 1 or 0;
                   of any two rows 8 i + j and 8 i + j + 4 one is true.
 
@@ -152,7 +153,13 @@ class SceneMatching(arrays.ArrayData):
     false = encode_words(tokenizer, [row.negative.caption for row in rows])
     if self.task == "choice":
       label = np.ones(len(rows), np.int32)
-      return {**batch, **true, "negative": false["text"], "label": label}
+      wrong = {
+        "negative": false["text"],
+        "negative_mask": true["text_mask"],
+        "negative_phrase_spans": batch["phrase_spans"],
+        "negative_phrase_mask": batch["phrase_mask"],
+      }
+      return {**batch, **true, **wrong, "label": label}
     label = _is_true_row(np.arange(len(rows)))
     text = np.where(label[:, None], true["text"], false["text"])
     facts = encode_phrases([row.negative.caption for row in rows])
