@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from mmjax.data import (
   packages,
   prepare,
   records,
+  stamp_pairs,
   tokenizers,
   transforms,
 )
 
 SPLITS = ("train", "validation", "test")
+TASKS = ("category", "matching")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,23 +39,35 @@ class Stamps(arrays.ArrayData):
   int32 [B], the category; `question_type` [B], 0; `example_mask` [B]. An id of
   a record is `<split>/<name>`, with the picture's path in the package.
 
+  For matching it also holds `phrase_spans` int32 [B, 8, 2] and `phrase_mask`,
+  see `stamp_pairs`, and a false caption, `negative` [B, T],
+  `negative_phrase_spans` and their masks: that of another picture, of the same
+  category if there is one. With `task="matching"` the `label` is 1, the place
+  of the true one of (negative, text).
+
   Attributes:
+    task: "category" or "matching".
     max_words: T, words of a caption that are kept; the longest has 32.
     image_size: height and width in pixels; 64 is what is stored.
     manual_dir: folder with the package's archive, for machines that cannot
       reach the registry.
   """
 
+  task: str = "category"
   max_words: int = 32
   image_size: int = 64
   manual_dir: str | None = None
 
   def __post_init__(self) -> None:
-    """Checks the sizes.
+    """Checks the settings.
 
     Raises:
-      ValueError: one of them is less than 1.
+      ValueError: an unknown task, or a size of less than 1.
     """
+    if self.task not in TASKS:
+      raise ValueError(
+        f"data.task is {self.task!r}; it is one of {', '.join(TASKS)}"
+      )
     for name in ("max_words", "image_size"):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -78,7 +92,8 @@ class Stamps(arrays.ArrayData):
     Returns:
       `labels`, the sorted categories of the training split; `vocabulary` of its
       captions; and what other data sets have of questions, `question_types`,
-      `majority_answer` and `question_prior`.
+      `majority_answer` and `question_prior`. For matching the labels are names
+      of the two captions, and there is no majority answer.
 
     Raises:
       ValueError: the data are not prepared.
@@ -86,11 +101,13 @@ class Stamps(arrays.ArrayData):
     read = _read_split(packages.cache_dir(), "train")
     categories = collections.Counter(record["category"] for record in read)
     captions = [record["caption"] for record in read]
+    matching = self.task == "matching"
+    majority = min(categories, key=lambda c: (-categories[c], c))
     return {
-      "labels": sorted(categories),
+      "labels": ["negative", "text"] if matching else sorted(categories),
       "vocabulary": list(tokenizers.WordTokenizer.build(captions).vocabulary),
       "question_types": ["caption"],
-      "majority_answer": min(categories, key=lambda c: (-categories[c], c)),
+      "majority_answer": None if matching else majority,
       "question_prior": {},
     }
 
@@ -108,8 +125,55 @@ class Stamps(arrays.ArrayData):
         category is not among the assets.
     """
     read = self._read(split)
+    number = len(read)
+    return {
+      "image": np.stack(
+        [transforms.to_array(r["image"], self.image_size) for r in read]
+      ),
+      "image_mask": np.ones(number, bool),
+      **self._encode_captions(read, assets),
+      "label": self._label(read, assets, split),
+      "question_type": np.zeros(number, np.int32),
+      "example_mask": np.ones(number, bool),
+    }
+
+  def _encode_captions(
+    self, read: Sequence[Mapping[str, Any]], assets: Mapping[str, Any]
+  ) -> collation.Batch:
+    """Encodes captions, their phrases, and those of other pictures."""
     tokenizer = tokenizers.WordTokenizer(assets["vocabulary"])
     encoded = [tokenizer.encode(r["caption"], self.max_words) for r in read]
+    words = [tokenizers.split_words(r["caption"]) for r in read]
+    captions = [" ".join(each) for each in words]
+    first = {caption: row for row, caption in reversed([*enumerate(captions)])}
+    spans, there = stamp_pairs.encode_phrases(
+      [stamp_pairs.find_phrases(each[: self.max_words]) for each in words]
+    )
+    own = {
+      "text": np.stack([one.ids for one in encoded]),
+      "text_mask": np.stack([one.mask for one in encoded]),
+      "phrase_spans": spans,
+      "phrase_mask": there,
+    }
+    other = stamp_pairs.choose_others(captions, [r["category"] for r in read])
+    return {
+      **own,
+      "negative": own["text"][other],
+      "negative_mask": own["text_mask"][other],
+      "negative_phrase_spans": spans[other],
+      "negative_phrase_mask": there[other],
+      "caption_id": np.array([first[c] for c in captions], np.int32),
+    }
+
+  def _label(
+    self,
+    read: Sequence[Mapping[str, Any]],
+    assets: Mapping[str, Any],
+    split: str,
+  ) -> np.ndarray:
+    """Returns the categories, or the place of the true caption: int32 [n]."""
+    if self.task == "matching":
+      return np.ones(len(read), np.int32)
     categories = [record["category"] for record in read]
     unknown = sorted(set(categories) - set(assets["labels"]))
     if unknown:
@@ -118,21 +182,7 @@ class Stamps(arrays.ArrayData):
         "which the training split lacks; train again if the checkpoint is of "
         "other data"
       )
-    captions = [" ".join(tokenizers.split_words(r["caption"])) for r in read]
-    first = {caption: row for row, caption in reversed([*enumerate(captions)])}
-    number = len(read)
-    return {
-      "image": np.stack(
-        [transforms.to_array(r["image"], self.image_size) for r in read]
-      ),
-      "image_mask": np.ones(number, bool),
-      "text": np.stack([one.ids for one in encoded]),
-      "text_mask": np.stack([one.mask for one in encoded]),
-      "caption_id": np.array([first[c] for c in captions], np.int32),
-      "label": np.array([assets["labels"].index(c) for c in categories], "i4"),
-      "question_type": np.zeros(number, np.int32),
-      "example_mask": np.ones(number, bool),
-    }
+    return np.array([assets["labels"].index(c) for c in categories], np.int32)
 
   def record_ids(self, split: str, num_rows: int) -> list[str]:
     """Returns the ids `<split>/<name>` of the first pictures."""
@@ -141,23 +191,29 @@ class Stamps(arrays.ArrayData):
   def blank_batch(self) -> collation.Batch:
     """Returns a batch of one empty picture, for its shapes and dtypes."""
     size = (1, self.image_size, self.image_size, 3)
+    text = np.zeros((1, self.max_words), np.int32)
+    spans = np.zeros((1, stamp_pairs.NUM_PHRASES, 2), np.int32)
+    one, number = np.ones(1, bool), np.zeros(1, np.int32)
     return {
       "image": np.zeros(size, np.uint8),
-      "image_mask": np.ones(1, bool),
-      "text": np.zeros((1, self.max_words), np.int32),
-      "text_mask": np.ones((1, self.max_words), bool),
-      "caption_id": np.zeros(1, np.int32),
-      "label": np.zeros(1, np.int32),
-      "question_type": np.zeros(1, np.int32),
-      "example_mask": np.ones(1, bool),
+      "image_mask": one,
+      **dict.fromkeys(("text", "negative"), text),
+      **dict.fromkeys(("text_mask", "negative_mask"), text == 0),
+      **dict.fromkeys(("phrase_spans", "negative_phrase_spans"), spans),
+      **dict.fromkeys(
+        ("phrase_mask", "negative_phrase_mask"), spans[..., 0] == 0
+      ),
+      **dict.fromkeys(("caption_id", "label", "question_type"), number),
+      "example_mask": one,
     }
 
   def list_examples(self, split: str) -> dict[str, dict[str, Any]]:
     """Returns what people read of each example of a split, by record id.
 
     Returns:
-      `text`, the caption; `answer`, the category; `type`, `image_id`, which is
-      the name, and `group`, see `builders.stamps.group_pictures`.
+      `text`, the caption; `answer`, the category, or for matching "text";
+      `type`, `image_id`, which is the name, and `group`, see
+      `builders.stamps.group_pictures`.
 
     Raises:
       ValueError: there is no such split, or the data are not prepared.
@@ -165,7 +221,7 @@ class Stamps(arrays.ArrayData):
     return {
       f"{split}/{record['name']}": {
         "text": record["caption"],
-        "answer": record["category"],
+        "answer": "text" if self.task == "matching" else record["category"],
         "type": "caption",
         "image_id": record["name"],
         "group": record["group"],

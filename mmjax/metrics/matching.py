@@ -1,9 +1,7 @@
 """Recall among candidates, beside how often a false caption is seen through.
 
 `accuracy` and `accuracy_by_type` are those of the choice between the true
-caption and the one that is false by a word; with the number of relations as the
-type, by length. Recall is counted where the scores of pairs are known, which is
-during training: `mmjax.evaluation` keeps no more than logits.
+caption and the false one; with the number of relations as the type, by length.
 """
 
 import dataclasses
@@ -52,9 +50,10 @@ class MatchingMetrics(ClassificationMetrics):
       batch: see `ClassificationMetrics.update`.
 
     Returns:
-      What `ClassificationMetrics.update` does, and "recalled" int32
-      [2, G, ranks]: captions found for a picture and pictures for a caption,
-      by type, among R candidates, if there are scores of pairs.
+      What `ClassificationMetrics.update` does, and if there are scores of
+      pairs "recalled" int32 [2, G, ranks]: captions found for a picture and
+      pictures for a caption, by type, among R candidates; and "candidates"
+      int32 [2], how many there were, the right one and the wrong ones.
 
     Raises:
       ValueError: see `ClassificationMetrics.update`.
@@ -78,13 +77,18 @@ class MatchingMetrics(ClassificationMetrics):
     kind = jnp.zeros_like(batch["label"])
     if self.type_key is not None:
       kind = batch[self.type_key]
-    found = []
+    found, candidates = [], []
     for pair in ((scores, wrong), (roll(scores), roll(wrong))):
+      candidates.append(there.sum() + pair[1].sum())
       better = count_better(*pair)[:, None]
       hit = (better < jnp.array(self.ranks)) & there[:, None]
       zeros = jnp.zeros((self.num_types, len(self.ranks)), jnp.int32)
       found.append(zeros.at[kind].add(hit.astype(jnp.int32), mode="drop"))
-    return {**counts, "recalled": jnp.stack(found)}
+    return {
+      **counts,
+      "recalled": jnp.stack(found),
+      "candidates": jnp.stack(candidates).astype(jnp.int32),
+    }
 
   def compute(
     self,
@@ -96,7 +100,9 @@ class MatchingMetrics(ClassificationMetrics):
 
     Returns:
       What `ClassificationMetrics.compute` does, and for each rank k
-      `caption_recall@k` and `picture_recall@k`, and both also `_by_type`.
+      `caption_recall@k`, from picture to caption, and `picture_recall@k`, from
+      caption to picture, and both also `_by_type`; `caption_candidates` and
+      `picture_candidates`, among how many on average.
 
     Raises:
       ValueError: see `ClassificationMetrics.compute`.
@@ -107,7 +113,9 @@ class MatchingMetrics(ClassificationMetrics):
     names = list(scores["accuracy_by_type"])
     totals = np.asarray(counts["confusion"], np.int64).sum(axis=(1, 2))
     recalled = np.asarray(counts["recalled"], np.int64)
+    candidates = np.asarray(counts["candidates"], np.int64)
     for side, what in enumerate(("caption", "picture")):
+      scores[f"{what}_candidates"] = int(candidates[side]) / int(totals.sum())
       for place, rank in enumerate(self.ranks):
         hits = recalled[side, :, place]
         key = f"{what}_recall@{rank}"

@@ -117,12 +117,16 @@ class SceneMatching(arrays.ArrayData):
     """Does nothing: scenes are drawn in memory, 1,000 in about a second."""
 
   def load_assets(self) -> dict[str, Any]:
-    """Returns vocabulary and names, which depend on no split; JSON values."""
+    """Returns vocabulary and names, which depend on no split; JSON values.
+
+    No answer is the commonest where two captions are compared.
+    """
+    judged = self.task == "judgement"
     return {
       "labels": list(_LABELS[self.task]),
       "vocabulary": list(make_tokenizer().vocabulary),
       "question_types": [f"{length} relations" for length in LENGTHS],
-      "majority_answer": _LABELS[self.task][1],
+      "majority_answer": _LABELS[self.task][1] if judged else None,
       "question_prior": {},
     }
 
