@@ -6,6 +6,7 @@ from experiments.configs import (
   scene_matching,
   sort_of_clevr_pixels,
   sort_of_clevr_states,
+  stamp_matching,
 )
 
 ALL = (
@@ -33,6 +34,9 @@ ALL = (
   scene_matching.scene_matching_pooled,
   scene_matching.scene_matching_attention,
   scene_matching.scene_matching_graph,
+  stamp_matching.stamp_matching_pooled,
+  stamp_matching.stamp_matching_attention,
+  stamp_matching.stamp_matching_graph,
   scene_graph_vqa.scene_graph_vqa_reasoning,
   scene_graph_vqa.scene_graph_vqa_detected,
   scene_graph_vqa.scene_graph_vqa_co_attention,

@@ -17,6 +17,7 @@ from mmjax.heads.classifier import Classifier
 from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.losses.detection import AnswerAndDetection
 from mmjax.metrics.classification import ClassificationMetrics
+from mmjax.metrics.detection import DetectionMetrics
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.models.scene_reasoning import SceneReasoning
 from mmjax.nn.detection import CellDetector
@@ -45,12 +46,24 @@ def answer_head(width, dtype):
 
 
 @auto_config
-def scene_graph_vqa(name, model, loss, num_steps, batch_size, seed):
+def answer_metrics():
+  """Accuracy, also by the number of hops."""
+  return ClassificationMetrics(
+    num_classes=10, num_types=4, type_key="question_type"
+  )
+
+
+@auto_config
+def scene_graph_vqa(
+  name, model, loss, metrics, read_objects, num_steps, batch_size, seed
+):
   """The parts that all four experiments share."""
   return Experiment(
     name=name,
     model=model,
-    data=SceneGraphVqa(num_scenes=8_000, num_eval_scenes=1_000),
+    data=SceneGraphVqa(
+      num_scenes=8_000, num_eval_scenes=1_000, read_objects=read_objects
+    ),
     loss=loss,
     optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-4),
     training=Training(
@@ -61,9 +74,7 @@ def scene_graph_vqa(name, model, loss, num_steps, batch_size, seed):
       checkpoint_every=1_000,
     ),
     evaluation=Evaluation(
-      metrics=ClassificationMetrics(
-        num_classes=10, num_types=4, type_key="question_type"
-      ),
+      metrics=metrics,
       split="validation",
       batch_size=512,
     ),
@@ -93,6 +104,8 @@ def scene_graph_vqa_reasoning(
       head=answer_head(width, dtype),
     ),
     loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=True,
     num_steps=num_steps,
     batch_size=batch_size,
     seed=seed,
@@ -126,6 +139,10 @@ def scene_graph_vqa_detected(
       num_objects=8,
     ),
     loss=AnswerAndDetection(weight=1.0),
+    metrics=DetectionMetrics(
+      num_classes=10, num_types=4, type_key="question_type"
+    ),
+    read_objects=False,
     num_steps=num_steps,
     batch_size=batch_size,
     seed=seed,
@@ -148,7 +165,9 @@ def scene_graph_vqa_co_attention(
     name="scene_graph_vqa_co_attention",
     model=MultimodalModel(
       encoders={
-        "objects": FeatureEncoder(width=width, dtype=dtype),
+        "objects": FeatureEncoder(
+          width=width, body="mlp", norm=False, mlp_dim=2 * width, dtype=dtype
+        ),
         "text": question_encoder(width, dtype),
       },
       fusion=CoAttention(
@@ -157,6 +176,8 @@ def scene_graph_vqa_co_attention(
       head=answer_head(width, dtype),
     ),
     loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=True,
     num_steps=num_steps,
     batch_size=batch_size,
     seed=seed,
@@ -183,6 +204,8 @@ def scene_graph_vqa_question_only(
       head=answer_head(width, dtype),
     ),
     loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=False,
     num_steps=num_steps,
     batch_size=batch_size,
     seed=seed,

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 NUM_PHRASES = 8
-_CUTS = frozenset(
-  "and as at by called for from in into of on or over that to toward under"
-  " which who with".split()
+_CUTS = (
+  *("and", "as", "at", "by", "called", "for", "from", "in", "into", "of"),
+  *("on", "or", "over", "that", "to", "toward", "under", "which", "who"),
+  "with",
 )
 
 

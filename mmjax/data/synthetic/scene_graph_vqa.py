@@ -9,7 +9,7 @@ one who reads the question but sees nothing somewhat more than once in five.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +17,18 @@ from mmjax.data import (
   arrays,
   collation,
   pipeline,
+  question_answering,
   shared_rows,
   tokenizers,
+  transforms,
 )
-from mmjax.data.synthetic import scene_pictures, scene_questions, scenes
+from mmjax.data.synthetic import (
+  scene_pictures,
+  scene_question_arrays,
+  scene_questions,
+  scenes,
+)
+from mmjax.data.synthetic.scene_question_arrays import Row
 
 NUM_QUESTIONS = len(scene_questions.QUERIES) * len(scene_questions.HOPS)
 _QUESTION_KEYS = (
@@ -36,13 +44,6 @@ _INDEX_KEYS = ("image_index", "objects_index")
 _SETTINGS = tuple(
   field.name for field in dataclasses.fields(scenes.SceneSettings)
 )
-
-
-class Row(NamedTuple):
-  """A scene with its eight questions."""
-
-  scene: scenes.Scene
-  questions: tuple[scene_questions.Question, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,9 @@ class SceneGraphVqa(arrays.ArrayData):
     margin: pixels.
     seed: decides the training scenes. Validation and test are the same for
       every seed.
+    read_objects: whether the objects of a user's picture are read off it, which
+      has to be one of these scenes; otherwise there are none, and any picture
+      will do for a model that looks at pixels.
   """
 
   num_scenes: int = 8_000
@@ -78,6 +82,7 @@ class SceneGraphVqa(arrays.ArrayData):
   max_objects: int = 8
   margin: int = 4
   seed: int = 0
+  read_objects: bool = True
 
   def __post_init__(self) -> None:
     """Checks the settings.
@@ -104,6 +109,11 @@ class SceneGraphVqa(arrays.ArrayData):
       **{name: getattr(self, name) for name in _SETTINGS}
     )
 
+  @property
+  def max_words(self) -> int:
+    """Words of a question that are kept, which is all."""
+    return scene_questions.MAX_WORDS
+
   def prepare(self) -> None:
     """Does nothing: scenes are drawn in memory, 1,000 in a few seconds."""
 
@@ -116,7 +126,7 @@ class SceneGraphVqa(arrays.ArrayData):
     ]
     return {
       "labels": list(scene_questions.ANSWERS),
-      "vocabulary": list(make_tokenizer().vocabulary),
+      "vocabulary": list(scene_question_arrays.make_tokenizer().vocabulary),
       "question_types": [
         f"{hops} hop{'s' * (hops > 1)}" for hops in scene_questions.HOPS
       ],
@@ -145,7 +155,9 @@ class SceneGraphVqa(arrays.ArrayData):
       "image_mask": np.ones(len(rows), bool),
       **scene_pictures.encode_objects(drawn, self.settings),
       **scene_pictures.encode_graph(drawn, self.settings),
-      **encode_questions(rows, tokenizer, assets["labels"]),
+      **scene_question_arrays.encode_questions(
+        rows, tokenizer, assets["labels"]
+      ),
       **dict.fromkeys(_INDEX_KEYS, index),
       "example_mask": np.ones(len(index), bool),
     }
@@ -209,6 +221,48 @@ class SceneGraphVqa(arrays.ArrayData):
     one = dataclasses.replace(self, num_scenes=1, num_eval_scenes=1)
     return one.encode_split(one.load_assets(), "test")
 
+  def encode_example(
+    self, assets: Mapping[str, Any], *, image: Any, text: str
+  ) -> tuple[collation.Batch, list[str]]:
+    """Makes a batch of one example of a user's picture and question.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      image: a picture of any mode, or its path.
+      text: a question.
+
+    Returns:
+      The batch, and notes to the user, see `question_answering`.
+
+    Raises:
+      ValueError: the picture cannot be read, objects cannot be read off it or
+        are too many, or the question has no word; one sentence.
+    """
+    words, notes = question_answering.encode_question(
+      assets, text, self.max_words
+    )
+    batch = self.blank_batch()
+    for key in (*_QUESTION_KEYS, *_INDEX_KEYS):
+      batch[key] = np.zeros_like(batch[key][:1])
+    batch["example_mask"][:] = True
+    batch["text"][0], batch["text_mask"][0] = words.ids, words.mask
+    picture = transforms.open_image(image)
+    batch["image"] = transforms.to_array(picture, self.picture_size)[None]
+    if not self.read_objects:
+      for key in ("objects_mask", "graph_mask"):
+        batch[key] = np.zeros_like(batch[key])
+      return batch, notes
+    pixels = np.asarray(transforms.convert_to_rgb(picture))
+    scene = scene_pictures.read_scene(pixels)
+    if len(scene.colours) > self.max_objects:
+      raise ValueError(
+        f"the picture shows {len(scene.colours)} objects, and the model was "
+        f"trained on at most {self.max_objects}; give one with fewer"
+      )
+    batch.update(scene_pictures.encode_objects([scene], self.settings))
+    batch.update(scene_pictures.encode_graph([scene], self.settings))
+    return batch, notes
+
   def list_examples(self, split: str) -> dict[str, dict[str, Any]]:
     """Returns what people read of each example of a split, by record id.
 
@@ -269,42 +323,6 @@ class SceneGraphVqa(arrays.ArrayData):
       index_keys=_INDEX_KEYS,
       per_row=NUM_QUESTIONS,
     )
-
-
-def make_tokenizer() -> tokenizers.WordTokenizer:
-  """Makes the tokenizer of all words that questions can have."""
-  words = [*scenes.COLOURS, *scene_questions.NOUNS, *scene_questions.RELATIONS]
-  return tokenizers.WordTokenizer.build([*words, "what colour shape is the"])
-
-
-def encode_questions(
-  rows: Sequence[Row],
-  tokenizer: tokenizers.WordTokenizer,
-  labels: Sequence[str],
-) -> collation.Batch:
-  """Encodes the questions of n scenes, 8 n of each; see `SceneGraphVqa`."""
-  asked = [(question, row.scene) for row in rows for question in row.questions]
-  words = [
-    tokenizer.encode(
-      scene_questions.write_question(*one), scene_questions.MAX_WORDS
-    )
-    for one in asked
-  ]
-  steps = np.array([len(question.path) for question, _ in asked], np.int32)
-  most = max(scene_questions.HOPS) + 1
-  path = scenes.pad_objects(
-    [np.array(question.path) for question, _ in asked], most
-  )
-  answers = [scene_questions.answer_question(*one) for one in asked]
-  numbers = {label: number for number, label in enumerate(labels)}
-  return {
-    "text": np.stack([one.ids for one in words]),
-    "text_mask": np.stack([one.mask for one in words]),
-    "path": path,
-    "path_mask": np.arange(most) < steps[:, None],
-    "label": np.array([numbers[answer] for answer in answers], np.int32),
-    "question_type": steps - 2,
-  }
 
 
 @functools.lru_cache(maxsize=4)

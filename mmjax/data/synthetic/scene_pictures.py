@@ -60,6 +60,48 @@ def render(drawn: Sequence[scenes.Scene], picture_size: int) -> np.ndarray:
   return pictures
 
 
+def read_scene(picture: np.ndarray) -> scenes.Scene:
+  """Reads a scene back from its picture, pixel for pixel.
+
+  Objects come by colour, the large ones first.
+
+  Args:
+    picture: uint8 [s, s, 3].
+
+  Raises:
+    ValueError: it is not exactly as scenes are drawn.
+  """
+  found = []
+  for colour, rgb in enumerate(RGB):
+    left = (picture == np.array(rgb, np.uint8)).all(axis=-1)
+    # What is large first, as a small square fits into a large one.
+    for size in reversed(range(len(scenes.RADII))):
+      radius = scenes.RADII[size]
+      for shape, name in enumerate(scenes.SHAPES):
+        for x, y in _find_stencil(left, make_stencil(name, radius)):
+          left[y : y + 2 * radius + 1, x : x + 2 * radius + 1] = False
+          found.append((colour, shape, size, (x + radius, y + radius)))
+  columns = [np.array(values) for values in zip(*found, strict=True)]
+  scene = scenes.Scene(*columns) if found else None
+  if scene is None or not np.array_equal(
+    render([scene], len(picture))[0], picture
+  ):
+    raise ValueError(
+      "objects cannot be read off this picture: it is not drawn, pixel for"
+      " pixel, as scenes are; give a picture of the data set as PNG"
+    )
+  return scene
+
+
+def _find_stencil(pixels: np.ndarray, stencil: np.ndarray) -> list:
+  """Finds the corners x, y of windows that are exactly a stencil."""
+  if min(pixels.shape) < len(stencil):
+    return []
+  windows = np.lib.stride_tricks.sliding_window_view(pixels, stencil.shape)
+  found = np.argwhere((windows == stencil).all(axis=(2, 3)))
+  return found[:, ::-1].tolist()
+
+
 def encode_objects(
   drawn: Sequence[scenes.Scene], settings: scenes.SceneSettings
 ) -> dict[str, np.ndarray]:
