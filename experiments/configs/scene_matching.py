@@ -40,7 +40,7 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
         ),
       },
       matcher=matcher,
-      num_candidates=4,
+      num_candidates=2,
       num_eval_candidates=100,
     ),
     data=SceneMatching(task="choice", num_scenes=10_000, num_eval_scenes=1_000),

@@ -148,16 +148,16 @@ class SceneGraphVqa(arrays.ArrayData):
     """
     rows = self.draw_rows(split)
     drawn = [row.scene for row in rows]
-    tokenizer = tokenizers.WordTokenizer(assets["vocabulary"])
+    questions = scene_question_arrays.encode_questions(
+      rows, tokenizers.WordTokenizer(assets["vocabulary"]), assets["labels"]
+    )
     index = np.arange(len(rows), dtype=np.int32).repeat(NUM_QUESTIONS)
     return {
       "image": scene_pictures.render(drawn, self.picture_size),
       "image_mask": np.ones(len(rows), bool),
       **scene_pictures.encode_objects(drawn, self.settings),
       **scene_pictures.encode_graph(drawn, self.settings),
-      **scene_question_arrays.encode_questions(
-        rows, tokenizer, assets["labels"]
-      ),
+      **questions,
       **dict.fromkeys(_INDEX_KEYS, index),
       "example_mask": np.ones(len(index), bool),
     }
