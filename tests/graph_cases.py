@@ -16,6 +16,7 @@ from mmjax.nn.dense_graph import to_dense
 from mmjax.nn.graph import Graph
 from mmjax.nn.graph_attention import DynamicGraphAttention, GraphAttention
 from mmjax.nn.graph_convolution import GraphConvolution
+from mmjax.nn.graph_dot_attention import DotGraphAttention
 from mmjax.nn.graph_reasoning import GraphReasoning
 from mmjax.nn.relational_graph import RelationalGraphConvolution
 
@@ -102,6 +103,18 @@ CASES = {
   "gatv2_mean": Case(
     DynamicGraphAttention(5, num_heads=3, merge="mean", self_loops=False),
     4 * 15 + (4 * 15 + 15) + 15 + 5,
+    weights=False,
+    sown=("attention",),
+  ),
+  "dot": Case(
+    DotGraphAttention(6, num_heads=3),
+    3 * 4 * 6 + 6 + 2 * 6 + 6,
+    features=True,
+    sown=("attention",),
+  ),
+  "dot_mean": Case(
+    DotGraphAttention(5, num_heads=3, merge="mean", self_loops=False),
+    3 * 4 * 15 + 15 + 5,
     weights=False,
     sown=("attention",),
   ),

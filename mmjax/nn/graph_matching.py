@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.edges import EdgeMatrix
-from mmjax.nn.graph_attention import DynamicGraphAttention
 from mmjax.nn.graph_convolution import GraphConvolution
+from mmjax.nn.graph_dot_attention import DotGraphAttention
 from mmjax.nn.heterogeneous_graph import HeterogeneousGraph, HeterogeneousLayer
 from mmjax.nn.matching import Pairs, Phrases, judge_parts, take_rows
 from mmjax.nn.transformer import MlpBlock
@@ -108,7 +108,7 @@ class GraphMatcher(nn.Module):
     return graph.replace(nodes=nodes)
 
   def _attend(self) -> nn.Module:
-    return DynamicGraphAttention(
+    return DotGraphAttention(
       self.width,
       self.num_heads,
       dtype=self.dtype,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data import packages, prepare
+from mmjax.data import packages, prepare, stamp_pairs
 from mmjax.data.builders import stamps as builder
 from mmjax.data.stamps import SPLITS, Stamps
 
@@ -184,6 +184,8 @@ def test_damaged_packages_are_refused(tmp_path, monkeypatch):
 def test_mistakes_are_explained(stamps, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r"data\.max_words is 0"):
     Stamps(max_words=0)
+  with pytest.raises(ValueError, match=r"data\.task is 'x'; .* matching"):
+    Stamps(task="x")
   with pytest.raises(ValueError, match=r"'dev'.*train, validation, test"):
     stamps.arrays("dev")
   with pytest.raises(ValueError, match="no record 'test/x'"):
@@ -201,6 +203,60 @@ def test_builder_states_licence_and_source(stamps):
   info = prepare.load_builder(builder.StampsBuilder, packages.cache_dir()).info
   assert info.redistribution_info.license == "GPL-2"
   assert "Kendrick" in info.citation
+
+
+def test_phrases_begin_at_prepositions():
+  for text, expected in (
+    ("pigeon", ["pigeon"]),
+    ("of mice and men", ["of mice", "and men"]),
+    (
+      "the sign for the letter u in sign language",
+      ["the sign", "for the letter u", "in sign language"],
+    ),
+    ("x " + "of x " * 9, ["x", *["of x"] * 6, "of x of x of x"]),
+  ):
+    words = text.split()
+    spans = stamp_pairs.find_phrases(words)
+    assert [" ".join(words[i:j]) for i, j in spans] == expected
+  padded, mask = stamp_pairs.encode_phrases([[(0, 2)], [(0, 1), (1, 4)]])
+  assert padded.shape == (2, 8, 2)
+  assert mask.sum(axis=1).tolist() == [1, 2]
+  assert padded[mask].tolist() == [[0, 2], [0, 1], [1, 4]]
+  assert not padded[~mask].any()
+
+
+def test_false_captions_are_of_the_same_category_if_one_is():
+  captions = ["a", "a", "b", "c", "d"]
+  chosen = stamp_pairs.choose_others(captions, ["x", "x", "x", "x", "y"])
+  assert chosen[0] in (2, 3)
+  assert chosen[1] in (2, 3)
+  assert chosen[2] in (0, 1, 3)
+  assert chosen[4] in (0, 1, 2, 3)
+  assert stamp_pairs.choose_others(["a", "a"], ["x", "x"]).tolist() == [0, 1]
+
+
+def test_matching_has_true_and_false_captions(stamps):
+  data = dataclasses.replace(stamps, task="matching")
+  batch, assets = data.arrays("test"), data.load_assets()
+  assert assets["labels"] == ["negative", "text"]
+  assert assets["majority_answer"] is None
+  assert (batch["label"] == 1).all()
+  listed = list(data.list_examples("test").values())
+  assert {example["answer"] for example in listed} == {"text"}
+  categories = [e["answer"] for e in stamps.list_examples("test").values()]
+  for row in range(len(listed)):
+    same = (batch["text"] == batch["negative"][row]).all(axis=1)
+    assert not same[row]
+    assert {categories[i] for i in np.flatnonzero(same)} == {categories[row]}
+    for text, key in (("text", "phrase"), ("negative", "negative_phrase")):
+      spans = batch[f"{key}_spans"][row][batch[f"{key}_mask"][row]]
+      count = batch[f"{text}_mask"][row].sum()
+      places = [i for start, stop in spans for i in range(start, stop)]
+      assert places == list(range(count))
+  blank = data.blank_batch()
+  assert {k: (v.shape[1:], v.dtype) for k, v in blank.items()} == {
+    k: (v.shape[1:], v.dtype) for k, v in batch.items()
+  }
 
 
 @pytest.mark.slow

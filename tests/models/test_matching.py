@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from module_checks import assert_every_parameter_learns, random_variables
 
+from mmjax.array_types import Tokens
 from mmjax.data.synthetic import scene_matching
 from mmjax.data.synthetic.scene_matching import SceneMatching
 from mmjax.encoders.features import FeatureEncoder
-from mmjax.encoders.text import TransformerEncoder
+from mmjax.encoders.text import RecurrentEncoder, TransformerEncoder
 from mmjax.losses.matching import Matching
 from mmjax.metrics.matching import MatchingMetrics
 from mmjax.models.matching import MatchingModel, find_true_candidates
-from mmjax.nn.matching import (
-  CrossAttentionMatcher,
+from mmjax.nn.graph_matching import (
   GraphMatcher,
-  Phrases,
-  PooledMatcher,
   connect_caption,
+  connect_pairs,
+  connect_picture,
 )
+from mmjax.nn.matching import CrossAttentionMatcher, Phrases, PooledMatcher
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -40,7 +41,7 @@ def make_model(name, candidates=3):
     "objects": FeatureEncoder(6),
     "text": WORDS,
   }
-  return MatchingModel(encoders, MATCHERS[name], candidates)
+  return MatchingModel(encoders, MATCHERS[name], candidates, 3)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,12 @@ def test_every_pair_is_scored_as_by_itself(name, batch):
   np.testing.assert_array_equal(
     outputs["logits"][:, 1], outputs["pair_scores"][:, 0]
   )
+  fewer = model.clone(num_candidates=2)
+  few = jax.jit(functools.partial(fewer.apply, train=True))(variables, batch)
+  for key, width in (("pair_scores", 2), ("logits", 2), ("pair_is_true", 2)):
+    np.testing.assert_allclose(
+      few[key], outputs[key][:, :width], rtol=1e-4, atol=1e-5
+    )
   text = ("text", "text_mask", "phrase_spans", "phrase_mask", "phrase_facts")
   for picture, shift in ((0, 1), (6, 2)):
     one = {key: values[picture : picture + 1] for key, values in batch.items()}
@@ -124,30 +131,85 @@ def test_true_candidates_are_those_of_the_data():
   assert expected.sum() > 65
 
 
+@pytest.mark.parametrize("number", [7, 1])
+def test_false_captions_have_words_and_phrases_of_their_own(batch, number):
+  batch = {key: values[:number] for key, values in batch.items()}
+  model = make_model("graph")
+  variables = random_variables(
+    functools.partial(model.init, train=False), batch
+  )
+  run = jax.jit(functools.partial(model.apply, train=False))
+  changed = dict(batch)
+  order = np.arange(number)[::-1]
+  for true, false in (
+    ("text", "negative"),
+    ("text_mask", "negative_mask"),
+    ("phrase_spans", "negative_phrase_spans"),
+    ("phrase_mask", "negative_phrase_mask"),
+  ):
+    changed[true], changed[false] = batch[false], batch[true][order]
+  before, after = run(variables, batch), run(variables, changed)
+  np.testing.assert_allclose(
+    after["logits"][:, 1], before["logits"][:, 0], rtol=1e-4, atol=1e-5
+  )
+  assert np.isfinite(after["logits"]).all()
+
+
+def test_equal_captions_are_true_of_each_other_s_pictures():
+  batch = {"caption_id": np.array([4, 0, 4, 3])}
+  index = jnp.array([[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]])
+  found = find_true_candidates(batch, index)
+  assert found.tolist() == [
+    *([True, False, True], [True, False, False]),
+    *([True, False, True], [True, False, False]),
+  ]
+
+
 def test_the_graph_joins_phrases_to_their_words(batch):
   rng = np.random.default_rng(0)
-  model_words = rng.normal(size=(7, 37, 3)).astype(np.float32)
-  from mmjax.array_types import Tokens
-
-  words = Tokens(jnp.asarray(model_words), jnp.asarray(batch["text_mask"]))
+  values = rng.normal(size=(7, 37, 3)).astype(np.float32)
+  words = Tokens(jnp.asarray(values), jnp.asarray(batch["text_mask"]))
   regions = Tokens(jnp.ones((7, 8, 3)), jnp.asarray(batch["objects_mask"]))
   phrases = Phrases(batch["phrase_spans"], batch["phrase_mask"])
-  graph = connect_caption(regions, words, phrases)
-  edges = {t: np.asarray(e.adjacency) for t, e in graph.edges.items()}
+  caption = connect_caption(words, phrases)
+  inside = np.asarray(caption.edges["word", "in", "phrase"].adjacency)
+  picture = connect_picture(regions)
+  near = np.asarray(picture.edges["region", "beside", "region"].adjacency)
+  pairs = connect_pairs(regions, caption.nodes["phrase"])
+  edges = {t: np.asarray(e.adjacency) for t, e in pairs.edges.items()}
   for row in range(7):
     number = batch["phrase_mask"][row].sum()
     for place in range(11):
       start, stop = batch["phrase_spans"][row, place]
-      inside = edges["word", "in", "phrase"][row, place]
-      assert np.flatnonzero(inside).tolist() == list(range(start, stop))
-      value = graph.nodes["phrase"].values[row, place]
-      mean = model_words[row, start:stop].mean(axis=0) if stop else 0.0
+      found = np.flatnonzero(inside[row, place])
+      assert found.tolist() == list(range(start, stop))
+      value = caption.nodes["phrase"].values[row, place]
+      mean = values[row, start:stop].mean(axis=0) if stop else 0.0
       np.testing.assert_allclose(value, mean + np.zeros(3), atol=1e-6)
-      before = edges["phrase", "before", "phrase"][row, place]
-      expected = [place - 1] if 0 < place < number else []
-      assert np.flatnonzero(before).tolist() == expected
-    across = edges["phrase", "over", "region"][row]
-    assert across.sum() == number * batch["objects_mask"][row].sum()
+      for name, other in (("before", place - 1), ("after", place + 1)):
+        heard = edges["phrase", name, "phrase"][row, place]
+        there = place < number and 0 <= other < number
+        assert np.flatnonzero(heard).tolist() == ([other] if there else [])
+    objects = batch["objects_mask"][row].sum()
+    assert edges["region", "under", "phrase"][row].sum() == number * objects
+    assert near[row].sum() == objects**2
+
+
+def test_every_parameter_learns_behind_an_lstm(batch):
+  """At the width of the experiments, where a bias once had no gradient."""
+  text = RecurrentEncoder(20, 32, 64, bidirectional=True, max_length=37)
+  objects = FeatureEncoder(64, body="mlp", norm=False)
+  model = MatchingModel(
+    {"objects": objects, "text": text}, CrossAttentionMatcher(64), 2, 2
+  )
+  variables = jax.jit(functools.partial(model.init, train=False))(
+    jax.random.key(0), batch
+  )
+
+  def loss_fn(variables):
+    return Matching()(model.apply(variables, batch, train=True), batch).sum()
+
+  assert_every_parameter_learns(loss_fn, variables)
 
 
 def make_outputs(rng, number=7, candidates=4):
@@ -194,6 +256,7 @@ def test_recall_is_that_of_a_loop():
   rng = np.random.default_rng(1)
   metrics = MatchingMetrics(2, 3, "question_type", ranks=(1, 2))
   total, rows = None, []
+  candidates = {"caption": [], "picture": []}
   for _ in range(4):
     outputs = make_outputs(rng)
     outputs["pair_scores"] = np.round(outputs["pair_scores"])  # with ties
@@ -206,19 +269,20 @@ def test_recall_is_that_of_a_loop():
     total = counts if total is None else jax.tree.map(np.add, total, counts)
     for row in np.flatnonzero(batch["example_mask"]):
       own = outputs["pair_scores"][row, 0]
-      better = [
-        sum(
-          s >= own
-          for s in list_wrong(
-            outputs, batch["example_mask"], row, of_picture=side
-          )
+      better = []
+      for what in candidates:
+        wrong = list_wrong(
+          outputs, batch["example_mask"], row, of_picture=what == "caption"
         )
-        for side in (True, False)
-      ]
+        candidates[what].append(1 + len(wrong))
+        better.append(sum(score >= own for score in wrong))
       right = outputs["logits"][row, 1] > outputs["logits"][row, 0]
       rows.append((batch["question_type"][row], *better, right))
   rows = np.array(rows)
   scores = metrics.compute(total)
+  for what in ("caption", "picture"):
+    expected = np.mean(candidates[what])
+    assert scores[f"{what}_candidates"] == pytest.approx(expected)
   logits = {"logits": outputs["logits"]}
   fewer = metrics.compute(metrics.update(logits, batch))
   assert set(fewer) < set(scores)
@@ -238,6 +302,9 @@ def test_mistakes_are_explained(batch):
   model = make_model("pooled", 0)
   with pytest.raises(ValueError, match="num_candidates is 0"):
     model.init(init(), batch, train=False)
+  without = {k: v for k, v in batch.items() if k != "negative"}
+  with pytest.raises(ValueError, match=r"needs batch\['negative'\]"):
+    make_model("pooled").init(init(), without, train=False)
   model = MatchingModel({"text": WORDS}, PooledMatcher(5))
   with pytest.raises(ValueError, match="one of regions, got text"):
     model.init(init(), batch, train=False)

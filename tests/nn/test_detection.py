@@ -8,6 +8,7 @@ import pytest
 from mmjax.array_types import Tokens
 from mmjax.data.synthetic import scene_pictures, scenes
 from mmjax.losses.detection import detection_loss
+from mmjax.metrics.detection import DetectionMetrics, count_detections
 from mmjax.nn.detection import (
   CellDetector,
   Detections,
@@ -118,3 +119,61 @@ def test_detector_shapes_and_mistakes():
   assert pick_objects(detections, 4, 32).values.shape == (2, 4, 10)
   with pytest.raises(ValueError, match="square grid, got 8"):
     detector.init(jax.random.key(0), Tokens(jnp.ones((2, 8, 4)), None))
+
+
+def show(batch):
+  """Adds the pictures, whose content does not matter."""
+  number = len(batch["objects"])
+  image = np.zeros((number, SIZE, SIZE, 3), np.uint8)
+  return {**batch, "image": image, "image_mask": np.ones(number, bool)}
+
+
+def test_quality_of_detections_is_counted_by_hand(batch):
+  batch = show(batch)
+  truth = detect_truth(batch)
+  objects = int(batch["objects_mask"].sum())
+  counts = count_detections(truth, batch)
+  assert counts["objects"].tolist() == [objects, objects, 0, *[objects] * 4]
+  np.testing.assert_allclose(counts["distance"], 0, atol=1e-3)
+
+  # In the first picture one object is missed, another has a wrong colour, a
+  # third is 3 pixels off; two cells claim objects that are not there.
+  presence, offsets = truth.presence.copy(), truth.offsets.copy()
+  colours = truth.kinds[0].copy()
+  missed, wrong, off = np.flatnonzero(presence[0] > 0)[:3]
+  presence[0, missed] = -1
+  presence[0, np.flatnonzero(presence[0] < -2)[[0, 50]]] = 0.5
+  colours[0, wrong] = -colours[0, wrong] - 1
+  offsets[0, off, 1] += 3 * SIDE / SIZE
+  found = Detections(presence, (colours, *truth.kinds[1:]), offsets)
+  counts = count_detections(found, batch)
+  seen = objects - 1
+  assert counts["objects"].tolist() == [
+    *(objects, seen, 2, seen - 1, seen, seen, seen - 1)
+  ]
+  np.testing.assert_allclose(counts["distance"], 3, atol=1e-3)
+
+  # Pictures that are padding do not count, whatever is claimed of them.
+  padded = {**batch, "image_mask": np.arange(5) > 0}
+  counts = count_detections(found, padded)
+  others = int(batch["objects_mask"][1:].sum())
+  assert counts["objects"].tolist() == [others, others, 0, *[others] * 4]
+
+  metrics = DetectionMetrics(num_classes=2)
+  answers = {"label": np.array([0, 1]), "example_mask": np.ones(2, bool)}
+  counts = metrics.update(
+    {"logits": np.eye(2, dtype=np.float32), "detections": found},
+    {**batch, **answers},
+  )
+  scores = metrics.compute(jax.device_get(counts))
+  assert scores["accuracy"] == 1.0
+  assert scores["detection"] == {
+    "objects": objects,
+    "found": seen / objects,
+    "spurious": 2 / (seen + 2),
+    "colour": (seen - 1) / seen,
+    "shape": 1.0,
+    "size": 1.0,
+    "all_kinds": (seen - 1) / seen,
+    "distance": pytest.approx(3 / seen, abs=1e-3),
+  }

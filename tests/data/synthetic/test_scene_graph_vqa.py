@@ -1,8 +1,10 @@
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
 import scene_readers
+from PIL import Image
 
 from mmjax.data.synthetic import scene_graph_vqa, scene_questions, scenes
 from mmjax.data.synthetic.scene_graph_vqa import SceneGraphVqa
@@ -199,3 +201,57 @@ def test_mistakes_are_explained(data):
   for record in ("test/30/0", "test/0/8", "test/0", "test/x/0"):
     with pytest.raises(ValueError, match=f"no record '{record}'"):
       data.load_image(record)
+
+
+def test_a_user_s_picture_is_read_as_those_of_the_data(data):
+  batch, assets = data.arrays("test"), data.load_assets()
+  text = data.list_examples("test")["test/3/5"]["text"]
+  image = Image.fromarray(data.load_image("test/3/5"))
+  one, notes = data.encode_example(assets, image=image, text=text)
+  blank = data.blank_batch()
+  assert notes == []
+  assert set(one) == set(batch)
+  for key, values in one.items():
+    assert values.dtype == batch[key].dtype, key
+    assert values.shape[1:] == batch[key].shape[1:] == blank[key].shape[1:]
+    assert len(values) == 1
+  row = 3 * 8 + 5
+  for key in ("text", "text_mask"):
+    np.testing.assert_array_equal(one[key][0], batch[key][row])
+  expected = scene_readers.list_objects(batch, 3)
+  found = scene_readers.list_objects(one, 0)
+  assert len(found) == len(expected)
+  assert all(each in expected for each in found)
+  assert one["graph_mask"].sum() == batch["graph_mask"][3].sum()
+  assert one["objects_index"].tolist() == [0] == one["image_index"].tolist()
+
+  _, notes = data.encode_example(assets, image=image, text="a pink object?")
+  assert "pink" in "".join(notes)
+  with pytest.raises(ValueError, match="has no words"):
+    data.encode_example(assets, image=image, text="?")
+  photo = Image.new("RGB", (50, 40), "red")
+  with pytest.raises(ValueError, match="cannot be read off this picture"):
+    data.encode_example(assets, image=photo, text=text)
+  fewer = dataclasses.replace(data, max_objects=6, read_objects=True)
+  crowds = [
+    f"test/{i}/0" for i, n in enumerate(batch["objects_mask"].sum(1)) if n > 6
+  ]
+  crowd = Image.fromarray(data.load_image(crowds[0]))
+  with pytest.raises(ValueError, match="trained on at most 6"):
+    fewer.encode_example(assets, image=crowd, text=text)
+  pixels = dataclasses.replace(data, read_objects=False)
+  one, _ = pixels.encode_example(assets, image=photo, text=text)
+  assert one["image"].shape == (1, 64, 64, 3)
+  assert not one["objects_mask"].any()
+  assert not one["graph_mask"].any()
+
+
+def test_four_hops_in_ten_are_nearest():
+  """The figure of the documentation."""
+  data = SceneGraphVqa(num_scenes=400)
+  words = collections.Counter()
+  for example in data.list_examples("train").values():
+    for word in ("left", "right", "above", "below", "nearest"):
+      words[word] += example["text"].split().count(word)
+  assert words.total() == 400 * 20
+  assert 0.37 < words["nearest"] / words.total() < 0.43

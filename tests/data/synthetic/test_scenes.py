@@ -209,3 +209,23 @@ def test_unknown_names_are_refused():
     scenes.make_row_rng(0, "dev", "x", 0)
   with pytest.raises(ValueError, match=r"'star'.*circle, square"):
     scene_pictures.make_stencil("star", 4)
+
+
+def test_scenes_are_read_back_from_their_pictures():
+  settings = scenes.SceneSettings()
+  for row in range(40):
+    rng = scenes.make_row_rng(0, "test", "read", row)
+    scene = scenes.draw_scene(settings, rng)
+    picture = scene_pictures.render([scene], 64)[0]
+    found = scene_pictures.read_scene(picture)
+
+    def columns(of):
+      return sorted(
+        zip(*(np.asarray(values).tolist() for values in of), strict=True)
+      )
+
+    assert columns(found) == columns(scene)
+  picture[30:33, 30:33] = scene_pictures.RGB[0]
+  for wrong in (picture, np.zeros((64, 64, 3), np.uint8), picture[:5, :5]):
+    with pytest.raises(ValueError, match="cannot be read off this picture"):
+      scene_pictures.read_scene(wrong)
