@@ -15,6 +15,7 @@ from PIL import Image
 from experiments import evaluate, predict, train
 from experiments.configs import ALL, EXPERIMENTS
 from mmjax.checkpoint import Checkpoints
+from mmjax.data.synthetic import scene_graph_vqa
 from mmjax.data.synthetic import sort_of_clevr as scenes
 from mmjax.evaluation import evaluate as evaluate_split
 from mmjax.explanation import write_report
@@ -33,14 +34,15 @@ class Known:
   Attributes:
     num_examples: of the test split.
     num_labels: answers there are.
-    question: one that may be asked of `image`.
+    question: one that may be asked of `image`, or None if pictures are compared
+      with captions.
     image: path of a picture.
     changes: further settings of the tiny run.
   """
 
   num_examples: int
   num_labels: int
-  question: str
+  question: str | None
   image: str
   changes: dict
 
@@ -51,6 +53,16 @@ def look_up(name, folder):
     image = f"{easy_vqa_package.__path__[0]}/data/test/images/0.png"
     return Known(9_673, 13, "what is the blue shape?", image, {})
   image = folder / "scene.png"
+  if name.startswith("scene"):
+    small = {"data.num_scenes": 16, "data.num_eval_scenes": 10}
+    if name.startswith("scene_matching"):
+      changes = {**small, "evaluation.batch_size": 10}
+      return Known(10, 2, None, str(image), changes)
+    data = scene_graph_vqa.SceneGraphVqa(num_eval_scenes=10)
+    Image.fromarray(data.load_image("test/0/0")).save(image)
+    question = data.list_examples("test")["test/0/0"]["text"]
+    changes = {**small, "evaluation.batch_size": 40}
+    return Known(80, 10, question, str(image), changes)
   scene = scenes.draw_scene(scenes.make_rng(1, 0))
   Image.fromarray(scenes.render(scene)).save(image)
   # Objects can be read off pictures of the real size only.
@@ -76,11 +88,24 @@ def test_the_experiments_are_there():
     "easy_vqa_image_only",
     "sort_of_clevr_states_relation_network",
     "sort_of_clevr_pixels_relation_network",
+    "scene_matching_graph",
+    "scene_graph_vqa_reasoning",
+    "stamp_matching_graph",
   }
   assert len(EXPERIMENTS) == len(ALL)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# Of experiments that differ in one part, those that go the whole path here;
+# tests/test_scene_experiments.py tries the others, in shapes.
+WHOLE_PATH = [
+  name
+  for name in EXPERIMENTS
+  if not name.startswith(("scene", "stamp"))
+  or name in ("scene_matching_graph", "scene_graph_vqa_detected")
+]
+
+
+@pytest.mark.parametrize("name", WHOLE_PATH)
 def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   workdir = tmp_path / "run"
   known = look_up(name, tmp_path)
@@ -127,6 +152,13 @@ def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   assert name in page
 
   # predict
+  if known.question is None:
+    code = tiny_runs.run_main(
+      predict.main, "--workdir", workdir, "--image", "x.png", "--text", "x"
+    )
+    assert code == 1
+    assert "compares pictures with captions" in capsys.readouterr().err
+    return
   code = tiny_runs.run_main(
     predict.main,
     *("--workdir", workdir, "--image", known.image, "--json"),

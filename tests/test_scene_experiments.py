@@ -4,7 +4,11 @@ import fiddle as fdl
 import jax
 import pytest
 
-from experiments.configs import scene_graph_vqa, scene_matching
+from experiments.configs import (
+  scene_graph_vqa,
+  scene_matching,
+  stamp_matching,
+)
 from mmjax.config import build_config
 from mmjax.experiment import make_init_fn
 from mmjax.trainer import check_settings
@@ -17,6 +21,11 @@ CONFIGS = (
   scene_matching.scene_matching_pooled,
   scene_matching.scene_matching_attention,
   scene_matching.scene_matching_graph,
+)
+STAMPS = (
+  stamp_matching.stamp_matching_pooled,
+  stamp_matching.stamp_matching_attention,
+  stamp_matching.stamp_matching_graph,
 )
 SMALL = ("width=8", "data.num_scenes=3", "data.num_eval_scenes=2")
 
@@ -34,3 +43,11 @@ def test_model_data_loss_and_metrics_fit(config_fn):
     if "embedding" in jax.tree_util.keystr(path)
   )
   assert embedding == len(assets["vocabulary"])
+
+
+@pytest.mark.parametrize("config_fn", STAMPS, ids=lambda c: c.func.__name__)
+def test_stamps_fit_without_their_package(config_fn):
+  experiment = fdl.build(build_config(config_fn, ("width=8",)))
+  assert experiment.name == config_fn.func.__name__
+  names = {"labels": ["negative", "text"], "question_types": ["caption"]}
+  check_settings(experiment, {**names, "vocabulary": [""] * 740})

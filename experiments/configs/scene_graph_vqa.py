@@ -85,7 +85,7 @@ def scene_graph_vqa(
 @auto_config
 def scene_graph_vqa_reasoning(
   width: int = 64,
-  num_steps: int = 5000,
+  num_steps: int = 3000,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -115,7 +115,7 @@ def scene_graph_vqa_reasoning(
 @auto_config
 def scene_graph_vqa_detected(
   width: int = 64,
-  num_steps: int = 5000,
+  num_steps: int = 3000,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,
@@ -152,7 +152,7 @@ def scene_graph_vqa_detected(
 @auto_config
 def scene_graph_vqa_co_attention(
   width: int = 64,
-  num_steps: int = 5000,
+  num_steps: int = 3000,
   batch_size: int = 128,
   dtype: str = "float32",
   seed: int = 0,

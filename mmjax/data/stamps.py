@@ -42,8 +42,9 @@ class Stamps(arrays.ArrayData):
   For matching it also holds `phrase_spans` int32 [B, 8, 2] and `phrase_mask`,
   see `stamp_pairs`, and a false caption, `negative` [B, T],
   `negative_phrase_spans` and their masks: that of another picture, of the same
-  category if there is one. With `task="matching"` the `label` is 1, the place
-  of the true one of (negative, text).
+  category if there is one, and with other words of the vocabulary. With
+  `task="matching"` the `label` is 1, the place of the true one of (negative,
+  text).
 
   Attributes:
     task: "category" or "matching".
@@ -155,7 +156,9 @@ class Stamps(arrays.ArrayData):
       "phrase_spans": spans,
       "phrase_mask": there,
     }
-    other = stamp_pairs.choose_others(captions, [r["category"] for r in read])
+    # Captions that differ in unknown words only cannot be told apart.
+    told = [" ".join(map(str, one.ids)) for one in encoded]
+    other = stamp_pairs.choose_others(told, [r["category"] for r in read])
     return {
       **own,
       "negative": own["text"][other],

@@ -7,11 +7,14 @@ Redmon et al. 2016, "You Only Look Once: Unified, Real-Time Object Detection",
 https://arxiv.org/abs/1506.02640.
 
 Differs from the paper: centres only, no boxes; one object a cell, so nothing
-has to be suppressed; several kinds, such as colour and shape.
+has to be suppressed; several kinds, such as colour and shape. At first a cell is
+taken for empty, as in Lin et al. 2017, "Focal Loss for Dense Object Detection",
+https://arxiv.org/abs/1708.02002: else the many empty cells decide the first
+updates.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,6 +22,9 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
+
+
+_FIRST_PRESENCE = -4.0  # a logit: one cell in 55
 
 
 class Detections(NamedTuple):
@@ -65,7 +71,13 @@ class CellDetector(nn.Module):
     hidden = Dense(self.hidden, name="hidden", **dtypes)(tokens.values)
     hidden = nn.relu(hidden)
     sizes = (1, *self.kind_sizes, 2)
-    out = Dense(sum(sizes), name="out", **dtypes)(hidden).astype(jnp.float32)
+
+    def init_bias(rng: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+      del rng
+      return jnp.zeros(shape, dtype).at[0].set(_FIRST_PRESENCE)
+
+    out = Dense(sum(sizes), bias_init=init_bias, name="out", **dtypes)(hidden)
+    out = out.astype(jnp.float32)
     places = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
     presence, *kinds, offsets = jnp.split(out, places, axis=-1)
     return Detections(presence[..., 0], tuple(kinds), nn.sigmoid(offsets))

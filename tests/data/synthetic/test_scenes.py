@@ -213,7 +213,7 @@ def test_unknown_names_are_refused():
 
 def test_scenes_are_read_back_from_their_pictures():
   settings = scenes.SceneSettings()
-  for row in range(40):
+  for row in range(8):
     rng = scenes.make_row_rng(0, "test", "read", row)
     scene = scenes.draw_scene(settings, rng)
     picture = scene_pictures.render([scene], 64)[0]
