@@ -7,10 +7,10 @@ Redmon et al. 2016, "You Only Look Once: Unified, Real-Time Object Detection",
 https://arxiv.org/abs/1506.02640.
 
 Differs from the paper: centres only, no boxes; one object a cell, so nothing
-has to be suppressed; several kinds, such as colour and shape. At first a cell is
-taken for empty, as in Lin et al. 2017, "Focal Loss for Dense Object Detection",
-https://arxiv.org/abs/1708.02002: else the many empty cells decide the first
-updates.
+has to be suppressed; several kinds, such as colour and shape. Cells are taken
+for empty at first, as in Lin et al. 2017, "Focal Loss for Dense Object
+Detection", https://arxiv.org/abs/1708.02002: else the many empty ones decide
+the first updates.
 """
 
 import math
@@ -22,7 +22,6 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
-
 
 _FIRST_PRESENCE = -4.0  # a logit: one cell in 55
 
