@@ -45,13 +45,13 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
     ),
     data=SceneMatching(task="choice", num_scenes=10_000, num_eval_scenes=1_000),
     loss=Matching(use_false_caption=True),
-    optimizer=AdamW(learning_rate=1e-3, weight_decay=1e-4),
+    optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-4),
     training=Training(
       num_steps=num_steps,
       batch_size=batch_size,
       log_every=50,
-      eval_every=1_000,
-      checkpoint_every=1_000,
+      eval_every=750,
+      checkpoint_every=750,
     ),
     evaluation=Evaluation(
       metrics=MatchingMetrics(
@@ -67,7 +67,7 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
 @auto_config
 def scene_matching_pooled(
   width: int = 64,
-  num_steps: int = 4000,
+  num_steps: int = 1500,
   batch_size: int = 64,
   dtype: str = "float32",
   seed: int = 0,
@@ -90,7 +90,7 @@ def scene_matching_pooled(
 @auto_config
 def scene_matching_attention(
   width: int = 64,
-  num_steps: int = 4000,
+  num_steps: int = 1500,
   batch_size: int = 64,
   dtype: str = "float32",
   seed: int = 0,
@@ -115,7 +115,7 @@ def scene_matching_attention(
 @auto_config
 def scene_matching_graph(
   width: int = 64,
-  num_steps: int = 4000,
+  num_steps: int = 1500,
   batch_size: int = 64,
   dtype: str = "float32",
   seed: int = 0,
