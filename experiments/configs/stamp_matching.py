@@ -51,8 +51,8 @@ def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
       num_steps=num_steps,
       batch_size=batch_size,
       log_every=50,
-      eval_every=100,
-      checkpoint_every=100,
+      eval_every=200,
+      checkpoint_every=200,
     ),
     evaluation=Evaluation(
       metrics=MatchingMetrics(
@@ -68,8 +68,8 @@ def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
 @auto_config
 def stamp_matching_pooled(
   width: int = 64,
-  num_steps: int = 500,
-  batch_size: int = 64,
+  num_steps: int = 600,
+  batch_size: int = 32,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -91,8 +91,8 @@ def stamp_matching_pooled(
 @auto_config
 def stamp_matching_attention(
   width: int = 64,
-  num_steps: int = 500,
-  batch_size: int = 64,
+  num_steps: int = 600,
+  batch_size: int = 32,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -116,8 +116,8 @@ def stamp_matching_attention(
 @auto_config
 def stamp_matching_graph(
   width: int = 64,
-  num_steps: int = 500,
-  batch_size: int = 64,
+  num_steps: int = 600,
+  batch_size: int = 32,
   dtype: str = "float32",
   seed: int = 0,
 ):
