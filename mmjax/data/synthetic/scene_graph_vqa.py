@@ -41,6 +41,7 @@ _QUESTION_KEYS = (
   "example_mask",
 )
 _INDEX_KEYS = ("image_index", "objects_index")
+_TYPES = tuple(f"{hops} hop{'s' * (hops > 1)}" for hops in scene_questions.HOPS)
 _SETTINGS = tuple(
   field.name for field in dataclasses.fields(scenes.SceneSettings)
 )
@@ -127,9 +128,7 @@ class SceneGraphVqa(arrays.ArrayData):
     return {
       "labels": list(scene_questions.ANSWERS),
       "vocabulary": list(scene_question_arrays.make_tokenizer().vocabulary),
-      "question_types": [
-        f"{hops} hop{'s' * (hops > 1)}" for hops in scene_questions.HOPS
-      ],
+      "question_types": list(_TYPES),
       "majority_answer": max(scene_questions.ANSWERS, key=answers.count),
       "question_prior": {},
     }
@@ -273,12 +272,11 @@ class SceneGraphVqa(arrays.ArrayData):
     Raises:
       ValueError: there is no such split.
     """
-    types = self.load_assets()["question_types"]
     return {
       f"{split}/{number}/{place}": {
         "text": scene_questions.write_question(question, row.scene),
         "answer": scene_questions.answer_question(question, row.scene),
-        "type": types[len(question.moves) - 1],
+        "type": _TYPES[len(question.moves) - 1],
         "image_id": number,
         "path": [scenes.name_object(row.scene, i) for i in question.path],
       }
