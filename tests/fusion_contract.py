@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from first_values import compute_first_values
 
 from mmjax.array_types import Array, Tokens
@@ -20,6 +21,7 @@ BATCH = 4
 EVERY = (1, 2, 3, 4, 5)
 # Modalities are added in this order, which is not the sorted one.
 SIZES = {"image": 5, "text": 7, "audio": 3, "video": 4, "records": 9}
+SLOW = (3, 4)  # between two and five little is new: `pytest -m slow`
 ALIGNED_SIZE = 6  # also a grid of three rows and two columns
 WIDTHS = {"image": 5, "text": 7, "audio": 11, "video": 3, "records": 2}
 
@@ -56,6 +58,22 @@ class Case:
     default_factory=dict
   )
   not_compared: str | None = None
+
+
+def parametrize(fixture, pairs):
+  """Hands a fixture each (name, number); some numbers only if asked for."""
+  return pytest.mark.parametrize(
+    fixture,
+    [
+      pytest.param(
+        pair,
+        id=f"{pair[0]}-{pair[1]}",
+        marks=[pytest.mark.slow] if pair[1] in SLOW else [],
+      )
+      for pair in pairs
+    ],
+    indirect=True,
+  )
 
 
 def equal_widths():

@@ -8,6 +8,7 @@ import json
 import shutil
 
 import easy_vqa as easy_vqa_package
+import fiddle as fdl
 import pytest
 import tiny_runs
 from PIL import Image
@@ -15,15 +16,30 @@ from PIL import Image
 from experiments import evaluate, predict, train
 from experiments.configs import ALL, EXPERIMENTS
 from mmjax.checkpoint import Checkpoints
+from mmjax.config import build_config
 from mmjax.data.synthetic import scene_graph_vqa
 from mmjax.data.synthetic import sort_of_clevr as scenes
 from mmjax.evaluation import evaluate as evaluate_split
 from mmjax.explanation import write_report
+from mmjax.trainer import check_settings
 
 pytestmark = pytest.mark.usefixtures(
   "easy_vqa", "sort_of_clevr", "fast_compilation"
 )
 
+# One for each path that a run can take: what is shown, and how it is learned.
+# The others differ from these in a module; they are trained by `-m slow`.
+TRAINED = (
+  "easy_vqa_co_attention",
+  "easy_vqa_graph",
+  "easy_vqa_question_only",
+  "easy_vqa_image_only",
+  "sort_of_clevr_states_graph_reasoning",
+  "sort_of_clevr_pixels_graph_once",
+  "sort_of_clevr_pixels_hard_attention",
+  "scene_matching_graph",
+  "scene_graph_vqa_detected",
+)
 MAJORITY = 0.375  # of the validation split; question-only reaches 0.67
 
 
@@ -63,10 +79,15 @@ def look_up(name, folder):
     question = data.list_examples("test")["test/0/0"]["text"]
     changes = {**small, "evaluation.batch_size": 40}
     return Known(80, 10, question, str(image), changes)
+  if name.startswith("stamp"):
+    changes = {"evaluation.batch_size": 118}
+    return Known(118, 2, None, str(image), changes)
   scene = scenes.draw_scene(scenes.make_rng(1, 0))
   Image.fromarray(scenes.render(scene)).save(image)
-  # Objects can be read off pictures of the real size only.
-  changes = {"data.image_size": 75} if "states" in name else {}
+  # Objects can be read off pictures of the real size only; cells of pictures
+  # have to be more than one behind all convolutions.
+  size = 75 if "states" in name else 17
+  changes = {"data.image_size": size}
   question = "what is the shape of the blue object?"
   return Known(4_000, 10, question, str(image), changes)
 
@@ -95,17 +116,27 @@ def test_the_experiments_are_there():
   assert len(EXPERIMENTS) == len(ALL)
 
 
-# Of experiments that differ in one part, those that go the whole path here;
-# tests/test_scene_experiments.py tries the others, in shapes.
-WHOLE_PATH = [
-  name
-  for name in EXPERIMENTS
-  if not name.startswith(("scene", "stamp"))
-  or name in ("scene_matching_graph", "scene_graph_vqa_detected")
-]
+# Those that tests/test_scene_experiments.py tries, on few scenes and no stamps.
+APART = ("scene", "stamp")
 
 
-@pytest.mark.parametrize("name", WHOLE_PATH)
+@pytest.mark.parametrize(
+  "name", [name for name in EXPERIMENTS if not name.startswith(APART)]
+)
+def test_model_loss_and_metrics_fit_the_data(name):
+  """At full size, in shapes only: the settings are those people start with."""
+  experiment = fdl.build(build_config(EXPERIMENTS[name]))
+  experiment.data.prepare()
+  check_settings(experiment, experiment.data.load_assets())
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[] if name in TRAINED else pytest.mark.slow)
+    for name in EXPERIMENTS
+  ],
+)
 def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   workdir = tmp_path / "run"
   known = look_up(name, tmp_path)

@@ -149,13 +149,13 @@ def sort_of_clevr(name, shown, model, num_steps, batch_size, seed):
       shown=shown, questions_per_image=20, max_words=12, image_size=75
     ),
     loss=CrossEntropy(label_smoothing=0.0),
-    optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-2),
+    optimizer=AdamW(learning_rate=1e-3, weight_decay=1e-2),
     training=Training(
       num_steps=num_steps,
       batch_size=batch_size,
-      log_every=100,
-      eval_every=1000,
-      checkpoint_every=1000,
+      log_every=200,
+      eval_every=2000,
+      checkpoint_every=2000,
     ),
     evaluation=Evaluation(
       metrics=ClassificationMetrics(

@@ -31,7 +31,7 @@ def image_encoder(width, dtype):
 def sort_of_clevr_pixels_mlp(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -62,7 +62,7 @@ def sort_of_clevr_pixels_mlp(
 def sort_of_clevr_pixels_relation_network(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -93,7 +93,7 @@ def sort_of_clevr_pixels_relation_network(
 def sort_of_clevr_pixels_graph(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -124,7 +124,7 @@ def sort_of_clevr_pixels_graph(
 def sort_of_clevr_pixels_graph_once(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -155,7 +155,7 @@ def sort_of_clevr_pixels_graph_once(
 def sort_of_clevr_pixels_graph_reasoning(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -186,7 +186,7 @@ def sort_of_clevr_pixels_graph_reasoning(
 def sort_of_clevr_pixels_co_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -217,7 +217,7 @@ def sort_of_clevr_pixels_co_attention(
 def sort_of_clevr_pixels_soft_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -248,7 +248,7 @@ def sort_of_clevr_pixels_soft_attention(
 def sort_of_clevr_pixels_hard_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):

@@ -33,7 +33,7 @@ def objects_encoder(width, dtype):
 def sort_of_clevr_states_mlp(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -64,7 +64,7 @@ def sort_of_clevr_states_mlp(
 def sort_of_clevr_states_relation_network(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -95,7 +95,7 @@ def sort_of_clevr_states_relation_network(
 def sort_of_clevr_states_graph(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -126,7 +126,7 @@ def sort_of_clevr_states_graph(
 def sort_of_clevr_states_graph_once(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -157,7 +157,7 @@ def sort_of_clevr_states_graph_once(
 def sort_of_clevr_states_graph_reasoning(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -188,7 +188,7 @@ def sort_of_clevr_states_graph_reasoning(
 def sort_of_clevr_states_co_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -219,7 +219,7 @@ def sort_of_clevr_states_co_attention(
 def sort_of_clevr_states_soft_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):
@@ -250,7 +250,7 @@ def sort_of_clevr_states_soft_attention(
 def sort_of_clevr_states_hard_attention(
   width: int = 64,
   num_steps: int = 12000,
-  batch_size: int = 640,
+  batch_size: int = 160,
   dtype: str = "float32",
   seed: int = 0,
 ):

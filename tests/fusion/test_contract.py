@@ -3,6 +3,8 @@
 Families are tables in `tests/cases_*.py`; adding a fusion adds a row there.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from fusion_contract import (
   Fixture,
   compile_fast,
   make_run_fn,
+  parametrize,
   present,
   rename,
   sizes_by_path,
@@ -48,10 +51,7 @@ def fusion(fast_compilation, request):
   return _made[request.param]
 
 
-def over(pairs):
-  return pytest.mark.parametrize(
-    "fusion", pairs, indirect=True, ids=[f"{n}-{k}" for n, k in pairs]
-  )
+over = functools.partial(parametrize, "fusion")
 
 
 @over(EVERY)

@@ -17,6 +17,7 @@ from fusion_contract import (
   compile_fast,
   make_tokens,
   make_variables,
+  parametrize,
   rename,
 )
 from fusion_contract import Case as TokenCase
@@ -101,10 +102,7 @@ def model(fast_compilation, request):
   return _make(*request.param)
 
 
-def over(pairs):
-  return pytest.mark.parametrize(
-    "model", pairs, indirect=True, ids=[f"{n}-{k}" for n, k in pairs]
-  )
+over = functools.partial(parametrize, "model")
 
 
 def assert_finite(*trees):
