@@ -1,7 +1,10 @@
 """The experiments on scenes: all parts fit together, in shapes."""
 
+import functools
+
 import fiddle as fdl
 import jax
+import numpy as np
 import pytest
 
 from experiments.configs import (
@@ -10,6 +13,8 @@ from experiments.configs import (
   stamp_matching,
 )
 from mmjax.config import build_config
+from mmjax.data.synthetic.scene_matching import find_true_pairs
+from mmjax.evaluation import TrainedModel, collect_predictions, compute_scores
 from mmjax.experiment import make_init_fn
 from mmjax.trainer import check_settings
 
@@ -51,3 +56,51 @@ def test_stamps_fit_without_their_package(config_fn):
   assert experiment.name == config_fn.func.__name__
   names = {"labels": ["negative", "text"], "question_types": ["caption"]}
   check_settings(experiment, {**names, "vocabulary": [""] * 740})
+
+
+def test_recall_of_an_evaluation_is_that_of_a_loop(fast_compilation):
+  """Twelve scenes in blocks of five, the last one with padding."""
+  changes = ("width=8", "data.num_scenes=3", "data.num_eval_scenes=12")
+  config = build_config(
+    scene_matching.scene_matching_pooled,
+    (*changes, "evaluation.batch_size=5"),
+  )
+  experiment = fdl.build(config)
+  params = jax.jit(make_init_fn(experiment))(jax.random.key(0))["params"]
+  assets = experiment.data.load_assets()
+  trained = TrainedModel(experiment, config, params, assets, 0)
+  predictions = collect_predictions(trained, "test")
+  scores = compute_scores(trained, predictions)
+
+  batch = experiment.data.arrays("test")
+  outputs = jax.jit(functools.partial(experiment.model.apply, train=False))(
+    {"params": params}, batch
+  )
+  np.testing.assert_allclose(
+    predictions.logits, outputs["logits"], rtol=1e-4, atol=1e-5
+  )
+  true = find_true_pairs(batch)
+  own = np.arange(12)
+  pairs = np.zeros((12, 12))
+  for shift in range(12):
+    pairs[own, (own + shift) % 12] = outputs["pair_scores"][:, shift]
+  for what, matrix, wrong in (
+    ("caption", pairs, ~true),
+    ("picture", pairs.T, ~true.T),
+  ):
+    ranks, candidates = [], []
+    for row in range(12):
+      block = range(row // 5 * 5, min(row // 5 * 5 + 5, 12))
+      others = [i for i in block if i != row and wrong[row, i]]
+      ranks.append(sum(matrix[row, i] >= matrix[row, row] for i in others))
+      candidates.append(1 + len(others))
+    ranks = np.array(ranks)
+    assert scores[f"{what}_candidates"] == pytest.approx(np.mean(candidates))
+    for rank in (1, 5):
+      assert scores[f"{what}_recall@{rank}"] == np.mean(ranks < rank)
+      by_type = scores[f"{what}_recall@{rank}_by_type"]
+      for kind in range(4):
+        found = by_type[f"{kind + 2} relations"]
+        assert found == np.mean(ranks[kind::4] < rank)
+  right = outputs["logits"][:, 1] > outputs["logits"][:, 0]
+  assert scores["accuracy"] == pytest.approx(np.mean(right))
