@@ -27,7 +27,7 @@ def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
     model=MatchingModel(
       encoders={
         "image": GridEncoder(
-          features=(32, 64, 64), stem_size=2, width=width, dtype=dtype
+          features=(32, 64), stem_size=2, width=width, dtype=dtype
         ),
         "text": RecurrentEncoder(
           vocabulary_size=800,
@@ -44,9 +44,9 @@ def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
       num_candidates=8,
       num_eval_candidates=118,
     ),
-    data=Stamps(task="matching"),
+    data=Stamps(task="matching", image_size=32),
     loss=Matching(use_false_caption=True),
-    optimizer=AdamW(learning_rate=1e-3, weight_decay=1e-2),
+    optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-2),
     training=Training(
       num_steps=num_steps,
       batch_size=batch_size,
