@@ -154,7 +154,7 @@ def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
     *(("train", 1), ("train", 2), ("eval", 2)),
     *(("train", 3), ("train", 4), ("eval", 4)),
   ]
-  assert all(0 < e["loss"] < 10 for e in history if e["kind"] == "train")
+  assert all(0 < e["loss"] < 20 for e in history if e["kind"] == "train")
   assert list((workdir / "tensorboard").iterdir())
 
   # resume: what came after step 2 is lost and comes out the same again
