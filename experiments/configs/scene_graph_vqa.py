@@ -92,8 +92,8 @@ def scene_graph_vqa_reasoning(
 ):
   """Five steps of reasoning over the given objects and relations.
 
-  About 94 % of the test questions are right, 93 % of those with four hops, after
-  4 minutes on one core.
+  About 94 % of the test questions are right, 93 % of those with four hops,
+  after 4 minutes on one core.
 
   python -m experiments.train scene_graph_vqa_reasoning --workdir runs/reason
   """
