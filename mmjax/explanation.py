@@ -21,7 +21,15 @@ from mmjax.report.attention import (
 )
 from mmjax.report.examples import ExampleView, choose_examples
 from mmjax.report.intervals import accuracy_by_group
+from mmjax.report.node_sets import (
+  NodeSet,
+  frame_nodes,
+  grid_nodes,
+  sown_nodes,
+  word_nodes,
+)
 from mmjax.report.page import Report, write_page
+from mmjax.report.sown_graphs import find_graphs
 from mmjax.training.writers import read_events, total_seconds
 from mmjax.workdir import METRICS_FILE, REPORT_FILE
 
@@ -62,24 +70,60 @@ def explain_example(
       " experiments.evaluate"
     )
   batch, notes = data.encode_example(trained.assets, image=image, text=text)
-  outputs, sown = _apply(trained.experiment.model, trained.params, batch)
+  view = explain_batch(
+    trained,
+    batch,
+    text=text,
+    answer=answer,
+    kind=kind,
+    record_id=record_id,
+  )
+  return view, notes
+
+
+def explain_batch(
+  trained: TrainedModel,
+  batch: Mapping[str, Any],
+  *,
+  text: str,
+  answer: str | None = None,
+  kind: str = "",
+  record_id: str = "",
+) -> ExampleView:
+  """Applies a model to a batch of one example and keeps where it looked.
+
+  Args:
+    trained: the model.
+    batch: of one example. If it holds `image`, that is shown; else the frames
+      of a clip, if it holds one.
+    text: the question.
+    answer: the true answer, where it is known.
+    kind: the question's type, where it is known.
+    record_id: where the example stands in the data.
+  """
+  model, labels = trained.experiment.model, trained.assets["labels"]
+  outputs, sown = _apply(model, trained.params, batch)
   probabilities = np.asarray(jax.nn.softmax(outputs["logits"][0]))
-  labels = trained.assets["labels"]
   best = np.argsort(-probabilities, kind="stable")[:NUM_TOP_ANSWERS]
-  modalities = sorted(trained.experiment.model.encoders)
-  attention = collect_attention(sown, modalities)
-  view = ExampleView(
-    image=batch["image"][0],
-    words=split_words(text)[: data.max_words],
+  modalities = sorted(model.encoders)
+  attention = select_example(collect_attention(sown, modalities), 0)
+  grids = collect_grids(sown, modalities)
+  num_words = np.shape(batch.get("text", ()))[-1:]
+  words = split_words(text)[: num_words[0]] if num_words else []
+  nodes = _find_nodes(trained.experiment.data, batch, sown, grids, words)
+  return ExampleView(
+    image=np.asarray(batch["image"][0]) if "image" in batch else None,
+    words=words,
     text=text,
     answer=answer,
     top=[(labels[i], float(probabilities[i])) for i in best],
     type=kind,
     record_id=record_id,
-    attention=select_example(attention, 0),
-    grid=collect_grids(sown, modalities).get("image"),
+    attention=attention,
+    grid=grids.get("image"),
+    graphs=find_graphs(sown, nodes, attention),
+    frames=_find_frames(batch),
   )
-  return view, notes
 
 
 def write_report(
@@ -137,6 +181,40 @@ def write_report(
     ),
   )
   return path
+
+
+def _find_nodes(
+  data: Any,
+  batch: Mapping[str, Any],
+  sown: Mapping[str, Any],
+  grids: Mapping[str, tuple[int, int]],
+  words: Sequence[str],
+) -> dict[str, NodeSet]:
+  """Finds where the tokens of each modality of one example lie."""
+  sets = {}
+  for m in sorted(m for m in batch if f"{m}_mask" in batch):
+    mask = np.asarray(batch[f"{m}_mask"])[0]
+    if np.ndim(batch[m]) == 5:  # a clip, whose frames may have grids
+      sets[m] = frame_nodes(np.broadcast_to(mask, batch[m].shape[1]))
+    elif m in grids:
+      sets[m] = grid_nodes(grids[m], bool(mask.any()))
+    elif m == "text":
+      sets[m] = word_nodes(words, mask)
+  for m, (labels, places) in data.place_tokens(batch).items():
+    mask = np.asarray(batch[f"{m}_mask"])[0]
+    sets[m] = NodeSet(labels, np.broadcast_to(mask, len(labels)), places)
+  return {**sets, **sown_nodes(sown)}
+
+
+def _find_frames(batch: Mapping[str, Any]) -> np.ndarray | None:
+  """The frames of the clip of a batch of one, uint8 [T, h, w, 3], if any."""
+  for m in sorted(batch):
+    if f"{m}_mask" in batch and np.ndim(batch[m]) == 5:
+      frames = np.asarray(batch[m])[0]
+      if frames.dtype != np.uint8:
+        frames = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3))
+  return None
 
 
 def _view_record(

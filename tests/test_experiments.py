@@ -5,6 +5,7 @@ The command lines run in this process, on the real data.
 
 import dataclasses
 import json
+import re
 import shutil
 
 import easy_vqa as easy_vqa_package
@@ -41,6 +42,30 @@ TRAINED = (
   "scene_graph_vqa_detected",
 )
 MAJORITY = 0.375  # of the validation split; question-only reaches 0.67
+
+
+EDGES, STEPS, PAIRS = (
+  "Strongest edges",
+  "Steps of reasoning",
+  "Pairs that add most",
+)
+# What the report draws as graphs; what is missing here has none.
+GRAPH_TITLES = {
+  "easy_vqa_co_attention": {EDGES},
+  "easy_vqa_graph": {EDGES},
+  "sort_of_clevr_states_co_attention": {EDGES},
+  "sort_of_clevr_states_graph": {EDGES},
+  "sort_of_clevr_states_graph_once": {f"{EDGES} within objects"},
+  "sort_of_clevr_states_graph_reasoning": {STEPS},
+  "sort_of_clevr_states_hard_attention": {"Where it looked: objects"},
+  "sort_of_clevr_states_relation_network": {PAIRS},
+  "sort_of_clevr_states_soft_attention": {"Where it looked: objects"},
+  "sort_of_clevr_pixels_co_attention": {EDGES},
+  "sort_of_clevr_pixels_graph": {EDGES},
+  "sort_of_clevr_pixels_graph_once": {f"{EDGES} within image"},
+  "sort_of_clevr_pixels_graph_reasoning": {STEPS},
+  "sort_of_clevr_pixels_relation_network": {PAIRS},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +206,8 @@ def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   page = write_report(workdir, evaluated, count=2).read_text()
   assert page.count("data:image/") >= 2
   assert name in page
+  titles = re.findall(r'<h3>(.*?)</h3>\n<figure class="graph">', page)
+  assert set(titles) == GRAPH_TITLES.get(name, set())
 
   # predict
   if known.question is None:

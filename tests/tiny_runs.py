@@ -29,6 +29,7 @@ TINY = {
   "data.questions_per_image": 4,
   "evaluation.batch_size": 499,
   "model.encoders.image.features": (3, 5),
+  "model.encoders.image.stem.features": (3, 5),
   "model.encoders.text.embedding_dim": 5,
   "model.fusion.num_heads": 2,
   "model.fusion.num_rounds": 1,

@@ -50,6 +50,13 @@ class ArrayData(abc.ABC):
     """Returns the ids `<split>/<row>` of the rows of a split."""
     return [f"{split}/{row}" for row in range(num_rows)]
 
+  def place_tokens(
+    self, batch: collation.Batch
+  ) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Tells where tokens lie, see `PictureQuestions.place_tokens`: nowhere."""
+    del batch
+    return {}
+
   def arrays(self, split: str) -> collation.Batch:
     """Returns a whole split as one batch, for training in memory.
 

@@ -86,6 +86,19 @@ class PictureQuestions(abc.ABC):
     """
     return transforms.to_array(image, self.image_size)
 
+  def place_tokens(
+    self, batch: collation.Batch
+  ) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Tells where the tokens of a batch's first row lie on its picture.
+
+    Returns:
+      For each modality whose tokens lie somewhere N names and [N, 2], x and y,
+      or [N, 4], left, top, right and bottom, in shares of the picture from its
+      upper left corner. Here none: encoders lay out grids themselves.
+    """
+    del batch
+    return {}
+
   def load_assets(self) -> dict[str, Any]:
     """Reads what is fitted to the training split; plain JSON values.
 

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmjax.data import packages, picture_questions, prepare, records, transforms
+from mmjax.data import (
+  collation,
+  packages,
+  picture_questions,
+  prepare,
+  records,
+  transforms,
+)
 from mmjax.data.synthetic import sort_of_clevr as scenes
 
 if TYPE_CHECKING:
@@ -107,6 +114,15 @@ class SortOfClevr(picture_questions.PictureQuestions):
       return super().read_picture(image)
     pixels = np.asarray(transforms.convert_to_rgb(image))
     return scenes.describe(scenes.read_scene(pixels))
+
+  def place_tokens(
+    self, batch: collation.Batch
+  ) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Tells where the objects of a batch's first row lie on its picture."""
+    if self.shown == "image":
+      return {}
+    objects = np.asarray(batch["objects"])[0]
+    return {"objects": (list(scenes.COLORS), scenes.locate(objects))}
 
   def list_scenes(self, split: str) -> dict[int, scenes.Scene]:
     """Returns what each picture of a split shows, by `image_id`.

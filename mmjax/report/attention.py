@@ -3,10 +3,10 @@
 Fusions sow `{query}_over_{key}` [B, H, N_query, N_key], once a round;
 attention pooling sows `pool` [B, N]; encoders of modalities with a grid sow
 `grid` [height, width]. Here all of it becomes one flat dict of numpy arrays an
-example, and that dict becomes maps, word weights and edges.
+example, and that dict becomes maps and word weights. Graphs are read in
+`mmjax.report.sown_graphs`.
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -33,7 +33,7 @@ def collect_attention(
   """
   pairs = {f"{q}_over_{k}" for q in modalities for k in modalities}
   found = {}
-  for path, values in _leaves(intermediates):
+  for path, values in walk_sown(intermediates):
     if path[-1] in pairs:
       found.setdefault(path[-1], []).extend(np.asarray(v) for v in values)
     elif path[-1] == "pool" and len(path) > 1:
@@ -60,12 +60,31 @@ def collect_grids(
     each modality whose encoder, `encoders_<modality>`, sowed a grid.
   """
   grids = {}
-  for path, values in _leaves(intermediates):
+  for path, values in walk_sown(intermediates):
     for modality in modalities:
       if path[-1] == "grid" and f"encoders_{modality}" in path:
         height, width = np.asarray(values[-1]).reshape(-1, 2)[0]
         grids[modality] = (int(height), int(width))
   return grids
+
+
+def walk_sown(
+  tree: Mapping, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple]]:
+  """Yields all that was sown as (path, tuple), `round_2` before `round_10`."""
+
+  def natural(name: str) -> list:
+    return [
+      (0, int(part), "") if part.isdigit() else (1, 0, part)
+      for part in re.split(r"(\d+)", name)
+    ]
+
+  for name in sorted(tree, key=natural):
+    value = tree[name]
+    if isinstance(value, Mapping):
+      yield from walk_sown(value, (*path, name))
+    else:
+      yield (*path, name), value
 
 
 def select_example(
@@ -114,8 +133,9 @@ def words_over_image(
     text: name of the modality with the words.
 
   Returns:
-    [W, height, width] with W ≤ `num_words`; None without such attention or
-    where the image's tokens do not fill the grid.
+    [W, height, width] with W ≤ `num_words`, or W = 1 if the text is one token;
+    None without such attention or where the image's tokens do not fill the
+    grid.
   """
   weights = final_weights(attention, text, image)
   if weights is None or grid is None or weights.shape[1] != grid[0] * grid[1]:
@@ -140,18 +160,16 @@ def image_over_words(
 
   Returns:
     [num_words] with sum 1 (words that the model cut off get 0), or None
-    without such attention.
+    without such attention, or if the text is one token and not one a word.
   """
   weights = final_weights(attention, image, text)
-  if weights is None:
-    return None
-  return _shares(weights.mean(axis=0), num_words)
+  return None if weights is None else _shares(weights.mean(axis=0), num_words)
 
 
 def pooled_words(
   attention: Mapping[str, np.ndarray], num_words: int, *, text: str = "text"
 ) -> np.ndarray | None:
-  """How much each word weighs in the pooled text, [num_words] with sum 1."""
+  """How much each word weighs in the pooled text, as `image_over_words`."""
   weights = attention.get(f"pool_{text}")
   return None if weights is None else _shares(weights, num_words)
 
@@ -169,64 +187,10 @@ def pooled_cells(
   return weights.reshape(grid)
 
 
-@dataclasses.dataclass(frozen=True)
-class Edge:
-  """One directed edge of the fusion's graph.
-
-  Attributes:
-    receiver: (modality, token) that takes the message.
-    sender: (modality, token) that gives it.
-    weight: attention of the receiver for the sender, from 0 to 1.
-  """
-
-  receiver: tuple[str, int]
-  sender: tuple[str, int]
-  weight: float
-
-
-def strongest_edges(
-  attention: Mapping[str, np.ndarray],
-  pairs: Sequence[tuple[str, str]],
-  sizes: Mapping[str, int],
-  *,
-  num_edges: int,
-) -> list[Edge]:
-  """Picks the edges that carry most, of the last round.
-
-  Args:
-    attention: of one example, see `select_example`.
-    pairs: the (receiver, sender) modalities to look at.
-    sizes: how many tokens of a modality count, where not all do (words
-      without padding).
-    num_edges: how many edges to return at most.
-
-  Returns:
-    Edges of positive weight, strongest first. An edge from a token to itself
-    says nothing and is left out; of the two directions between two tokens
-    the stronger stands for both.
-  """
-  best = {}
-  for receiver, sender in pairs:
-    weights = final_weights(attention, receiver, sender)
-    if weights is None:
-      continue
-    weights = weights[: sizes.get(receiver), : sizes.get(sender)]
-    for row, column in np.argwhere(weights > 0):
-      edge = Edge(
-        (receiver, int(row)), (sender, int(column)), float(weights[row, column])
-      )
-      if edge.receiver == edge.sender:
-        continue
-      ends = frozenset((edge.receiver, edge.sender))
-      if ends not in best or best[ends].weight < edge.weight:
-        best[ends] = edge
-  return sorted(
-    best.values(), key=lambda edge: (-edge.weight, edge.receiver, edge.sender)
-  )[:num_edges]
-
-
-def _shares(weights: np.ndarray, num_words: int) -> np.ndarray:
+def _shares(weights: np.ndarray, num_words: int) -> np.ndarray | None:
   """Pads or cuts to `num_words` and divides by the sum, if there is any."""
+  if len(weights) == 1 < num_words:  # the text as a whole, not its first word
+    return None
   shares = np.zeros(num_words)
   kept = weights[:num_words]
   shares[: len(kept)] = kept
@@ -248,22 +212,3 @@ def _pooled_modality(
   if number and int(number.group(1)) < len(modalities):
     return sorted(modalities)[int(number.group(1))]
   return None
-
-
-def _leaves(
-  tree: Mapping, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], tuple]]:
-  """Yields (path, sown tuple), `round_2` before `round_10`."""
-
-  def natural(name: str) -> list:
-    return [
-      (0, int(part), "") if part.isdigit() else (1, 0, part)
-      for part in re.split(r"(\d+)", name)
-    ]
-
-  for name in sorted(tree, key=natural):
-    value = tree[name]
-    if isinstance(value, Mapping):
-      yield from _leaves(value, (*path, name))
-    else:
-      yield (*path, name), value

@@ -1,19 +1,21 @@
-"""One example as one picture: answers, where each word looks, edges."""
+"""One example as one picture: answers, where each word looks, graphs."""
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmjax.report.attention import Edge
 from mmjax.report.examples import ExampleView
 from mmjax.report.figures import percent, shorten
+from mmjax.report.graph_drawing import draw_graph, graph_size
+from mmjax.report.graph_view import GraphView
 from mmjax.report.overlays import (
   fit_image,
   map_image,
-  view_edges,
   word_maps,
   word_weights,
 )
@@ -25,85 +27,6 @@ from mmjax.report.theme import (
   style,
   to_file,
 )
-
-
-def plot_edges(
-  view: ExampleView, edges: Sequence[Edge], theme: Theme = LIGHT
-) -> Figure:
-  """Draws edges on the image, with the words in a column at its right.
-
-  Args:
-    view: the example, with an image and a grid.
-    edges: as `view_edges` returns them.
-    theme: colours.
-
-  Returns:
-    A figure; lines are as wide as their edge is strong, dots are cells.
-  """
-  with style():
-    figure = new_figure(3.6, 1.8)
-    draw_edges(figure.add_subplot(), view, edges, theme)
-  return figure
-
-
-def draw_edges(
-  axes: Axes, view: ExampleView, edges: Sequence[Edge], theme: Theme
-) -> None:
-  """Draws what `plot_edges` shows into given axes."""
-  height, width = view.image.shape[:2]
-  rows, columns = view.grid
-  step = height / max(len(view.words), 1)
-
-  def place(end: tuple[str, int]) -> tuple[float, float]:
-    modality, token = end
-    if modality == view.text_modality:
-      return 1.32 * width, (token + 0.5) * step
-    row, column = divmod(token, columns)
-    return (column + 0.5) * width / columns, (row + 0.5) * height / rows
-
-  axes.imshow(view.image, extent=(0, width, height, 0), alpha=0.55)
-  heaviest = max((edge.weight for edge in edges), default=1.0)
-  linked = set()
-  for edge in edges:
-    (x0, y0), (x1, y1) = place(edge.sender), place(edge.receiver)
-    across = view.text_modality in (edge.sender[0], edge.receiver[0])
-    strength = edge.weight / heaviest
-    axes.plot(
-      [x0, x1],
-      [y0, y1],
-      color=theme.contrast if across else LIGHT.accent,
-      lw=0.6 + 2.4 * strength,
-      alpha=0.35 + 0.6 * strength,
-      solid_capstyle="round",
-    )
-    linked |= {edge.sender, edge.receiver}
-  for end in linked:
-    x, y = place(end)
-    in_text = end[0] == view.text_modality
-    axes.plot(
-      x,
-      y,
-      "o",
-      ms=3.4,
-      color=theme.contrast if in_text else LIGHT.ink,
-      markeredgecolor="white",
-      markeredgewidth=0.5,
-    )
-  for token, word in enumerate(view.words):
-    used = (view.text_modality, token) in linked
-    axes.text(
-      1.37 * width,
-      (token + 0.5) * step,
-      word,
-      va="center",
-      fontsize=9,
-      color=theme.ink if used else theme.muted,
-      parse_math=False,
-    )
-  axes.set_xlim(0, 2.0 * width)
-  axes.set_ylim(height, 0)
-  axes.set_aspect("equal")
-  axes.set_axis_off()
 
 
 def picture_kind(path: str | pathlib.Path) -> str:
@@ -122,7 +45,7 @@ def picture_kind(path: str | pathlib.Path) -> str:
 
 
 def draw_attention(path: str | pathlib.Path, view: ExampleView) -> None:
-  """Draws one example to a file: answers, where the words look, edges.
+  """Draws one example to a file: answers, where the words look, graphs.
 
   Args:
     path: a file that ends in .png, .svg or .pdf.
@@ -141,7 +64,6 @@ def draw_attention(path: str | pathlib.Path, view: ExampleView) -> None:
 def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
   """Makes the figure of `draw_attention`."""
   maps = word_maps(view)
-  edges = view_edges(view)
   tiles = [] if view.image is None else [("", view.image)]
   tiles += [
     (word, map_image(fit_image(view.image), cells)) for word, cells in maps
@@ -149,10 +71,11 @@ def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
   columns = 4
   num_rows = math.ceil(len(tiles) / columns)
   with style():
-    figure = new_figure(7.2, 1.9 + 1.95 * num_rows + (2.6 if edges else 0))
-    parts = figure.subfigures(
-      3, 1, height_ratios=(1.9, 1.95 * num_rows + 0.01, 2.6 if edges else 0.01)
-    )
+    heights = [1.9, 1.95 * num_rows + 0.01]
+    for graph in view.graphs:
+      heights.append(graph_size(graph, graph_pictures(view, graph))[1] + 0.75)
+    figure = new_figure(7.6, sum(heights))
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights)
     for part in parts:
       part.patch.set_alpha(0.0)
     _draw_answers(parts[0], view, theme)
@@ -167,10 +90,20 @@ def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
         _caption(
           parts[1], "where each word looks: bright cells weigh most", theme
         )
-    if edges:
-      draw_edges(parts[2].add_subplot(), view, edges, theme)
-      _caption(parts[2], "the strongest edges, as wide as they weigh", theme)
+    for part, graph in zip(parts[2:], view.graphs, strict=True):
+      part.suptitle(graph.title, color=theme.ink, fontsize=10, parse_math=False)
+      pictures = graph_pictures(view, graph)
+      draw_graph(part.add_subplot(), graph, pictures, theme)
+      _caption(part, graph.caption, theme)
   return figure
+
+
+def graph_pictures(view: ExampleView, graph: GraphView) -> list[np.ndarray]:
+  """The pictures that a graph is drawn on: the image, the frames, or none."""
+  if graph.num_frames:
+    frames = [] if view.frames is None else list(view.frames)
+    return [fit_image(frame) for frame in frames[: graph.num_frames]]
+  return [] if view.image is None else [fit_image(view.image)]
 
 
 def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
@@ -190,12 +123,12 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
     _draw_bars(
       axes, name, list(zip(view.words, shares.tolist(), strict=True)), theme
     )
-  if not weights and not word_maps(view):
+  if not weights and not word_maps(view) and not view.graphs:
     _caption(part, "this model has no attention to draw", theme)
 
 
 def _caption(part: Figure, text: str, theme: Theme) -> None:
-  part.supxlabel(text, color=theme.muted, fontsize=9)
+  part.supxlabel(textwrap.fill(text, 100), color=theme.muted, fontsize=9)
 
 
 def _draw_bars(

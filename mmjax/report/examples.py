@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmjax.report.graph_view import GraphView
+
 
 @dataclasses.dataclass(frozen=True)
 class ExampleView:
@@ -21,6 +23,8 @@ class ExampleView:
     attention: weights of this example, see `attention.select_example`;
       empty for a model without attention.
     grid: (height, width) in cells of the image's tokens; None without.
+    graphs: what was passed between nodes, see `sown_graphs.find_graphs`.
+    frames: uint8 [T, height, width, 3], the frames of a clip, or None.
     image_modality: name of the modality with the grid.
     text_modality: name of the modality with the words.
   """
@@ -34,6 +38,8 @@ class ExampleView:
   record_id: str = ""
   attention: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   grid: tuple[int, int] | None = None
+  graphs: Sequence[GraphView] = ()
+  frames: np.ndarray | None = None
   image_modality: str = "image"
   text_modality: str = "text"
 

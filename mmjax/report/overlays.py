@@ -1,4 +1,4 @@
-"""What to draw of one example on its image: veils, word weights, edges.
+"""What to draw of one example on its image: veils, and the weights of words.
 
 A veil shows weights without colour: cells that are looked at stay clear, the
 others sink into the dark (into the light, on a dark image). It reads the same
@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from mmjax.report import attention as attention_lib
-from mmjax.report.attention import Edge
 from mmjax.report.examples import ExampleView
 
 MAX_SIDE = 192  # pixels of an image in the report
@@ -121,46 +120,13 @@ def data_uri(media_type: str, content: bytes) -> str:
   return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def view_edges(
-  view: ExampleView, *, within: int = 12, across: int = 8
-) -> list[Edge]:
-  """The strongest edges between cells, and between cells and words.
-
-  Args:
-    view: the example.
-    within: how many edges to take between cells of the image.
-    across: how many to take between a cell and a word.
-
-  Returns:
-    At most `within + across` edges; none without attention within the image
-    or without a grid that its tokens fill.
-  """
-  image, text = view.image_modality, view.text_modality
-  weights = attention_lib.final_weights(view.attention, image, image)
-  if (
-    weights is None
-    or view.grid is None
-    or view.image is None
-    or weights.shape[0] != view.grid[0] * view.grid[1]
-  ):
-    return []
-  sizes = {text: len(view.words)}
-  return [
-    *attention_lib.strongest_edges(
-      view.attention, [(image, image)], sizes, num_edges=within
-    ),
-    *attention_lib.strongest_edges(
-      view.attention, [(image, text), (text, image)], sizes, num_edges=across
-    ),
-  ]
-
-
 def word_maps(view: ExampleView) -> list[tuple[str, np.ndarray]]:
   """The maps to draw on the image, with names.
 
   Returns:
-    First `all words`, the mean of the maps, then one map [h, w] a word; and
-    `pooling`, where the image is pooled by attention. Empty without any.
+    First `all words`, the mean of the maps, then one map [h, w] a word, or
+    `all words` alone if the text is one token; and `pooling`, where the image
+    is pooled by attention. Empty without any.
   """
   if view.image is None:
     return []
@@ -171,7 +137,8 @@ def word_maps(view: ExampleView) -> list[tuple[str, np.ndarray]]:
   named = []
   if maps is not None and len(maps):
     named.append(("all words", maps.mean(axis=0)))
-    named.extend(zip(view.words, maps, strict=False))
+    if len(maps) > 1 or len(view.words) == 1:
+      named.extend(zip(view.words, maps, strict=False))
   pooled = attention_lib.pooled_cells(view.attention, view.grid, image=image)
   if pooled is not None:
     named.append(("pooling", pooled))

@@ -15,10 +15,12 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmjax.report import attention as attention_lib
 from mmjax.report import figures, overlays
-from mmjax.report.drawing import plot_edges
+from mmjax.report.drawing import graph_pictures
 from mmjax.report.examples import ExampleView
+from mmjax.report.graph_drawing import plot_graph
+from mmjax.report.graph_layout import is_wide
+from mmjax.report.graph_view import GraphView, describe_graph
 from mmjax.report.intervals import Interval
 from mmjax.report.theme import DARK, LIGHT, Theme, to_svg
 
@@ -173,7 +175,6 @@ def _card(view: ExampleView) -> dict[str, object]:
   """What the template shows of one example."""
   image = None if view.image is None else overlays.fit_image(view.image)
   view = dataclasses.replace(view, image=image)
-  edges = overlays.view_edges(view)
   maps = [
     {
       "word": word,
@@ -197,26 +198,20 @@ def _card(view: ExampleView) -> dict[str, object]:
     "image": None if image is None else _image_uri(image),
     "maps": maps,
     "words": words,
-    "edges": _both_themes(lambda theme: plot_edges(view, edges, theme))
-    if edges
-    else None,
-    "edge_text": _edge_text(view, edges),
+    "graphs": [_graph(view, graph) for graph in view.graphs],
+    "wide": any(is_wide(graph) for graph in view.graphs),
   }
 
 
-def _edge_text(view: ExampleView, edges: Sequence[attention_lib.Edge]) -> str:
-  """The edges in words, for who cannot see the picture."""
-
-  def name(end: tuple[str, int]) -> str:
-    modality, token = end
-    if modality == view.text_modality:
-      return f"“{view.words[token]}”"
-    row, column = divmod(token, view.grid[1])
-    return f"cell {row + 1}/{column + 1}"
-
-  return "; ".join(
-    f"{name(edge.sender)} to {name(edge.receiver)}" for edge in edges
-  )
+def _graph(view: ExampleView, graph: GraphView) -> dict[str, object]:
+  """What the template shows of one graph of an example."""
+  pictures = graph_pictures(view, graph)
+  return {
+    "title": graph.title,
+    "caption": graph.caption,
+    "images": _both_themes(lambda theme: plot_graph(graph, pictures, theme)),
+    "text": describe_graph(graph),
+  }
 
 
 def _image_uri(image: np.ndarray) -> str:

@@ -79,6 +79,8 @@ def to_svg(figure: Figure) -> bytes:
   with _rendering():
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
   text = buffer.getvalue().decode("utf-8")
+  # A hundredth of a point is not seen, and a page has many paths.
+  text = re.sub(r'<path[^>]* d="[^"]*"', _round_numbers, text)
   # Quotes of one kind inside quotes of the other: attributes stay intact.
   return re.sub(
     r"'DejaVu Sans'(?:, [^;\"]+)?", "system-ui, 'Segoe UI', sans-serif", text
@@ -92,6 +94,10 @@ def to_file(figure: Figure, kind: str, surface: str, dpi: int = 160) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format=kind, dpi=dpi, facecolor=surface)
   return buffer.getvalue()
+
+
+def _round_numbers(match: re.Match[str]) -> str:
+  return re.sub(r"(\.\d\d)\d+", r"\1", match[0])
 
 
 @contextlib.contextmanager

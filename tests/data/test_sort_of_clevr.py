@@ -319,3 +319,17 @@ def test_is_a_plain_config_object():
   for field in dataclasses.fields(SortOfClevr):
     assert isinstance(field.default, hints[field.name])
   assert hash(SortOfClevr()) == hash(SortOfClevr())
+
+
+def test_objects_lie_where_their_colour_is(sort_of_clevr_assets):
+  data = SortOfClevr(shown="objects")
+  for scene in SCENES[:5]:
+    image = Image.fromarray(scenes.render(scene))
+    batch, _ = data.encode_example(
+      sort_of_clevr_assets, image=image, text="what is the red object?"
+    )
+    ((name, (labels, places)),) = data.place_tokens(batch).items()
+    assert (name, labels) == ("objects", list(scenes.COLORS))
+    for color, (x, y) in zip(labels, places * 75, strict=True):
+      assert image.getpixel((int(x), int(y))) == scenes.COLORS[color]
+  assert SortOfClevr().place_tokens(batch) == {}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mmjax.report.attention import (
-  Edge,
   collect_attention,
   collect_grids,
   final_weights,
@@ -14,7 +13,6 @@ from mmjax.report.attention import (
   pooled_cells,
   pooled_words,
   select_example,
-  strongest_edges,
   words_over_image,
 )
 
@@ -130,37 +128,15 @@ def test_weights_of_words_leave_padding_out_and_sum_to_one():
   np.testing.assert_allclose(pooled, [0.5, 0.5, 0])  # the third was cut off
 
 
+def test_a_text_of_one_token_is_not_its_first_word():
+  weights = _attention("image", "text", np.ones((1, 1, 15, 1)))
+  assert image_over_words(weights, 3) is None
+  assert image_over_words(weights, 1).tolist() == [1]
+  assert pooled_words({"pool_text": np.ones(1)}, 3) is None
+
+
 def test_absent_attention_is_none():
   assert words_over_image({}, 3, (3, 5)) is None
   assert image_over_words({}, 3) is None
   assert pooled_words({}, 3) is None
   assert pooled_cells({}, (3, 5)) is None
-
-
-def test_strongest_edges_skip_loops_padding_and_the_weaker_direction():
-  within = np.zeros((1, 1, 3, 3))
-  within[0, 0] = [[0.9, 0.3, 0.1], [0.5, 0.0, 0.0], [0.0, 0.2, 0.7]]
-  across = np.zeros((1, 1, 5, 3))
-  across[0, 0, 1, 2] = 0.4
-  across[0, 0, 4, 0] = 0.8  # padding: the text has three words
-  attention = {
-    **_attention("image", "image", within),
-    **_attention("text", "image", across),
-  }
-  pairs = [("image", "image"), ("text", "image"), ("image", "text")]
-  edges = strongest_edges(attention, pairs, {"text": 3}, num_edges=9)
-  expected = [
-    Edge(("image", 1), ("image", 0), 0.5),
-    Edge(("text", 1), ("image", 2), 0.4),
-    Edge(("image", 2), ("image", 1), 0.2),
-    Edge(("image", 0), ("image", 2), 0.1),
-  ]
-  assert [(e.receiver, e.sender) for e in edges] == [
-    (e.receiver, e.sender) for e in expected
-  ]
-  assert [e.weight for e in edges] == pytest.approx(
-    [e.weight for e in expected]
-  )
-  assert (
-    strongest_edges(attention, pairs, {"text": 3}, num_edges=2) == edges[:2]
-  )

@@ -14,7 +14,10 @@ from mmjax.report.attention import (
   select_example,
 )
 from mmjax.report.examples import ExampleView
-from mmjax.report.overlays import view_edges, word_maps, word_weights
+from mmjax.report.graph_view import describe_graph
+from mmjax.report.node_sets import grid_nodes, word_nodes
+from mmjax.report.overlays import word_maps, word_weights
+from mmjax.report.sown_graphs import find_graphs
 
 
 def test_what_a_graph_model_sows_can_be_drawn():
@@ -40,7 +43,7 @@ def test_what_a_graph_model_sows_can_be_drawn():
   }
   kept = ["params", "intermediates"]
   init = jax.jit(lambda rng: model.init(rng, batch, train=False, mutable=kept))
-  sown = init(jax.random.key(0))["intermediates"]
+  sown = jax.device_get(init(jax.random.key(0))["intermediates"])
 
   assert collect_grids(sown, ("image", "text")) == {"image": (6, 3)}
   attention = collect_attention(sown, ("image", "text"))
@@ -65,4 +68,14 @@ def test_what_a_graph_model_sows_can_be_drawn():
   assert names == ["all words", "any", "red", "shape", "pooling"]
   for _, shares in word_weights(view):
     np.testing.assert_allclose(shares.sum(), 1.0, rtol=1e-6)
-  assert len(view_edges(view)) == 20
+  one = jax.tree.map(lambda leaf: leaf[1:2], sown)  # each pair is of its own
+  one["encoders_image"] = sown["encoders_image"]
+  sets = {
+    "image": grid_nodes((6, 3)),
+    "text": word_nodes(view.words, text_mask[1]),
+  }
+  (graph,) = find_graphs(one, sets, view.attention)
+  assert len(graph.steps[0].edges) == 20
+  assert len(graph.steps[0].shares) == 18  # of the cells, by the head's pooling
+  assert "cell" in describe_graph(graph)
+  assert len(graph.nodes) == 18 + 3

@@ -16,7 +16,6 @@ from mmjax.report.overlays import (
   outline_cells,
   spread_cells,
   veil_image,
-  view_edges,
   word_maps,
   word_weights,
 )
@@ -135,6 +134,14 @@ def test_maps_start_with_the_mean_of_the_words():
   assert maps["all words"].sum() == pytest.approx(0.375)
 
 
+def test_a_text_of_one_token_has_one_map():
+  ((name, cells),) = word_maps(
+    _view({"text_over_image": np.ones((1, 1, 1, 15))})
+  )
+  assert name == "all words"
+  assert cells.shape == (3, 5)
+
+
 def test_pooling_is_drawn_too():
   view = _view({"pool_image": np.arange(15.0), "pool_text": np.array([1, 3.0])})
   ((name, cells),) = word_maps(view)
@@ -151,30 +158,3 @@ def test_without_attention_or_image_there_is_nothing_to_draw():
   assert word_weights(_view({})) == []
   assert word_maps(_view(weights, grid=None)) == []
   assert word_maps(_view(weights, image=False)) == []
-
-
-def _graph():
-  rng = np.random.default_rng(1)
-  sizes = {"image": 15, "text": 7}
-  return {
-    f"{q}_over_{k}": rng.random((2, 3, sizes[q], sizes[k]))
-    for q in sizes
-    for k in sizes
-  }
-
-
-def test_edges_are_chosen_within_the_image_and_across():
-  edges = view_edges(_view(_graph()), within=4, across=3)
-  kinds = [{edge.receiver[0], edge.sender[0]} for edge in edges]
-  assert kinds == [{"image"}] * 4 + [{"image", "text"}] * 3
-  words = [e[1] for edge in edges for e in (edge.receiver, edge.sender)
-           if e[0] == "text"]  # fmt: skip
-  assert set(words) <= {0, 1}
-
-
-def test_edges_need_attention_within_the_image_and_a_grid():
-  graph = _graph()
-  assert view_edges(_view(graph, grid=(4, 4))) == []
-  assert view_edges(_view(graph, image=False)) == []
-  del graph["image_over_image"]
-  assert view_edges(_view(graph)) == []

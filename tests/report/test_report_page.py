@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from mmjax.report.examples import ExampleView
+from mmjax.report.graph_view import make_graph, make_walk
 from mmjax.report.intervals import Interval
+from mmjax.report.node_sets import NodeSet, frame_nodes, grid_nodes, word_nodes
 from mmjax.report.page import Report, most_confused, render_page, write_page
 
 
@@ -66,6 +68,28 @@ def _attention(*, graph=False):
   }
 
 
+def _edges(words=("is", "a", "red", "shape", "there"), attention=None):
+  attention = attention or _attention(graph=True)
+  sets = {
+    "image": grid_nodes((8, 8)),
+    "text": word_nodes(words, np.ones(7, bool)),
+  }
+  weights = {
+    tuple(name.split("_over_")): each[-1].mean(axis=0)
+    for name, each in attention.items()
+  }
+  return make_graph("Strongest edges", sets, weights, {})
+
+
+def _walk(labels=("red", "blue")):
+  objects = NodeSet(
+    list(labels), np.ones(2, bool), np.array([[0.2, 0.3], [0.7, 0.8]])
+  )
+  shares = [np.array([1.0, 0.0]), np.array([0.25, 0.75])]
+  gates = [np.array([[0, 0], [0.5, 0]])]
+  return make_walk("Steps of reasoning", "objects", objects, shares, gates)
+
+
 def _report(**changes):
   report = Report(
     experiment="easy_vqa_tiny",
@@ -109,7 +133,9 @@ def test_the_numbers_are_on_the_page():
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_nothing_is_fetched(graph):
-  page = render_page(_report(examples=[_view(0, _attention(graph=graph))]))
+  graphs = [_edges(), _walk()] if graph else []
+  view = _view(0, _attention(graph=graph), graphs=graphs)
+  page = render_page(_report(examples=[view]))
   reader = _Reader(page)
   assert len(reader.addresses) > 15
   assert all(a.startswith("data:image/") for a in reader.addresses)
@@ -120,7 +146,8 @@ def test_nothing_is_fetched(graph):
 
 
 def test_every_picture_opens():
-  page = render_page(_report(examples=[_view(0, _attention(graph=True))]))
+  view = _view(0, _attention(graph=True), graphs=[_edges()])
+  page = render_page(_report(examples=[view]))
   kinds = {"svg": 0, "pixels": 0}
   for address in _Reader(page).addresses:
     head, _, tail = address.partition(",")
@@ -179,8 +206,32 @@ def test_edges_are_described_for_who_cannot_see_them():
   across = np.zeros((1, 1, 64, 7))
   across[..., 9, 2] = 0.5
   attention = {"image_over_image": weights, "image_over_text": across}
-  page = render_page(_report(examples=[_view(0, attention)]))
-  assert "cell 3/2 to cell 1/4; “red” to cell 2/2" in page
+  view = _view(0, graphs=[_edges(attention=attention), _walk()])
+  page = render_page(_report(examples=[view]))
+  assert "cell 3/2 to cell 1/4; red to cell 2/2" in page
+  assert "Step 1: red 100 %. Step 2: blue 75 %, red 25 %; red to blue" in page
+  reader = _Reader(page)
+  assert "Strongest edges" in reader.body
+  assert "Steps of reasoning" in reader.body
+  assert "The only way into a step" in reader.body
+  assert reader.classes.count("graph") == 2
+
+
+def test_a_model_without_graph_has_no_empty_part():
+  reader = _Reader(render_page(_report(examples=[_view(0, _attention())])))
+  assert "graph" not in reader.classes
+  assert "In the graphs" not in reader.body
+
+
+def test_a_clip_gets_the_width_that_its_frames_need():
+  matrix = {("video", "video"): np.eye(16, k=1)}
+  nodes = {"video": frame_nodes(np.ones(16, bool))}
+  view = _view(
+    0, graphs=[make_graph("Strongest edges", nodes, matrix, {})], image=None,
+    frames=np.zeros((16, 9, 9, 3), np.uint8),
+  )  # fmt: skip
+  reader = _Reader(render_page(_report(examples=[view, _view(1)])))
+  assert reader.classes.count("wide") == 1
 
 
 def test_a_model_without_attention_says_so():
@@ -205,6 +256,7 @@ def test_text_from_outside_is_escaped_everywhere():
   view = _view(
     0, _attention(graph=True), text=hostile, words=[hostile] * 5,
     top=[(hostile, 0.9)], answer=hostile, type=hostile, record_id=hostile,
+    graphs=[_edges([hostile] * 5), _walk([hostile, "$x$"])],
   )  # fmt: skip
   interval = Interval(0.5, 0.4, 0.6, 10)
   page = render_page(
@@ -263,7 +315,8 @@ def test_the_page_is_small_whole_and_the_same_every_time(tmp_path):
   noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
   photo = np.kron(noise[::100, ::100], np.ones((100, 100, 1), np.uint8))
   views = [
-    _view(number, _attention(graph=True), image=photo) for number in range(24)
+    _view(number, _attention(graph=True), image=photo, graphs=[_edges()])
+    for number in range(24)
   ]
   path = tmp_path / "new" / "report.html"
   write_page(path, _report(examples=views))

@@ -213,6 +213,15 @@ def describe(scene: Scene) -> np.ndarray:
   return np.concatenate([places, colors, shapes], axis=1).astype(np.float32)
 
 
+def locate(states: np.ndarray) -> np.ndarray:
+  """Finds the middles of objects [..., 10] in shares of the picture: [..., 2].
+
+  The states are those of `describe`; x and y count from the upper left corner.
+  """
+  half = (_HIGHEST - _LOWEST) / 2
+  return (states[..., :2] * half + _MIDDLE + 0.5) / IMAGE_SIZE
+
+
 def _square_distances(positions: np.ndarray) -> np.ndarray:
   """Makes int [6, 6] of [6, 2]."""
   return ((positions[:, None] - positions) ** 2).sum(axis=-1)
