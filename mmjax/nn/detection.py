@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
+from mmjax.nn.tokens import clear_masked
 
 _FIRST_PRESENCE = -4.0  # a logit: one cell in 55
 
@@ -45,7 +46,7 @@ class CellDetector(nn.Module):
 
   Attributes:
     kind_sizes: C_k, the number of classes of each kind.
-    hidden: width of the hidden layer.
+    hidden: width of the hidden layer, a convolution over 3 x 3 cells.
     dtype: dtype of the computation; logits are float32.
     param_dtype: dtype of the parameters.
   """
@@ -65,10 +66,14 @@ class CellDetector(nn.Module):
     Raises:
       ValueError: N is no square number.
     """
-    count_side(tokens.values.shape[1])
+    side = count_side(tokens.values.shape[1])
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    hidden = Dense(self.hidden, name="hidden", **dtypes)(tokens.values)
-    hidden = nn.relu(hidden)
+    grid = clear_masked(tokens, self.dtype).reshape(
+      -1, side, side, tokens.values.shape[-1]
+    )
+    # A cell sees those around it: objects are larger than cells.
+    hidden = nn.Conv(self.hidden, (3, 3), name="hidden", **dtypes)(grid)
+    hidden = nn.relu(hidden).reshape(-1, side * side, self.hidden)
     sizes = (1, *self.kind_sizes, 2)
 
     def init_bias(rng: Array, shape: tuple[int, ...], dtype: Any) -> Array:
