@@ -40,7 +40,7 @@ class SceneMatching(arrays.ArrayData):
 
   A batch of B scenes holds the picture `image` [B, s, s, 3] uint8 and
   `image_mask` [B]; the objects as `scene_pictures.encode_objects` gives them;
-  `text` int32 [B, 37] and `text_mask`; and for the graph of a caption
+  `text` int32 [B, 37] and `text_mask`; and for the graph of a caption::
 
     phrase_spans  int32 [B, 11, 2], first word of each phrase and the word after
                   its last. Even places are names, odd ones the relation between
@@ -51,7 +51,7 @@ class SceneMatching(arrays.ArrayData):
                   else is true, see `find_true_pairs`; not for a model to read.
 
   `question_type` [B] is the number of relations less two, `example_mask` [B]
-  all True. The task says what else there is:
+  all True. The task says what else there is::
 
     "choice"      the false caption, `negative`, `negative_phrase_spans` and
                   their masks: words and phrases are where those of the true one
