@@ -1,13 +1,15 @@
 """Sums up evaluated runs: one table row an experiment, over its seeds.
 
   python -m experiments.summarize runs/*
+  python -m experiments.summarize runs/* --also accuracy_by_type
 
 Reads what `train` and `evaluate` left in each work directory. Runs that differ
 in nothing but the seed make one row; where settings differ from the first run
 of the same experiment, the row names them. Runs without scores are left out and
 named, with exit code 1. Accuracy is the mean over runs with
 Student's 95 % interval; minutes are those of training, compilation and
-evaluations included, the mean over runs.
+evaluations included, the mean over runs. `--also` adds any score that
+`evaluate` has written, one column for each type, say, of a score by type.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import json
 import pathlib
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import cli
@@ -31,6 +33,14 @@ def main() -> int:
   )
   parser.add_argument("workdir", nargs="+", help="work directories of runs")
   parser.add_argument("--split", default="test", help="default: test")
+  parser.add_argument(
+    "--also",
+    action="append",
+    default=[],
+    metavar="SCORE",
+    help="show another score of the evaluation, such as accuracy_by_type "
+    "(repeatable)",
+  )
   cli.add_trust_flag(parser)
   args = parser.parse_args()
   runs, code = [], 0
@@ -41,16 +51,16 @@ def main() -> int:
       print(f"left out: {error}", file=sys.stderr)
       code = 1
   groups = _group(runs)
-  print(
-    f"| experiment | runs | {args.split} accuracy | of each run | minutes |"
-  )
-  print("|---|---|---|---|---|")
+  more = _list_scores(runs, args.also)
+  heads = [
+    *("experiment", "runs", f"{args.split} accuracy", "of each run", "minutes"),
+    *more,
+  ]
+  print(f"| {' | '.join(heads)} |")
+  print("|---" * len(heads) + "|")
   for name, group in groups.items():
-    print(
-      _make_row(
-        name, [run.accuracy for run in group], [run.minutes for run in group]
-      )
-    )
+    cells = [_tell_mean([run.find(path) for run in group]) for path in more]
+    print(" | ".join([_make_row(name, group), *cells]) + " |")
   return code
 
 
@@ -60,8 +70,42 @@ class _Run:
 
   workdir: pathlib.Path
   config: Any
-  accuracy: float
+  scores: Mapping[str, Any]
   minutes: float
+
+  @property
+  def accuracy(self) -> float:
+    """The score that every run has."""
+    return self.scores["accuracy"]
+
+  def find(self, path: str) -> float | None:
+    """Returns a score, `name` or `name: part`, or None if there is none."""
+    name, _, part = path.partition(": ")
+    found = self.scores.get(name)
+    return (found or {}).get(part) if part else found
+
+
+def _list_scores(runs: Sequence[_Run], names: Sequence[str]) -> list[str]:
+  """Lists the columns of scores, one for each part of a score with parts.
+
+  Raises:
+    ValueError: no run has such a score, or it is no number.
+  """
+  columns: dict[str, None] = {}
+  for name in names:
+    values = [run.scores[name] for run in runs if name in run.scores]
+    if not values:
+      known = sorted({name for run in runs for name in run.scores})
+      raise ValueError(
+        f"no run has a score {name!r}; there are {', '.join(known)}"
+      )
+    for value in values:
+      parts = value if isinstance(value, dict) else {"": value}
+      for part, number in parts.items():
+        if not isinstance(number, int | float | None):
+          raise ValueError(f"the score {name!r} is no number; name another one")
+        columns[f"{name}: {part}" if part else name] = None
+  return list(columns)
 
 
 def _group(runs: Sequence[_Run]) -> dict[str, list[_Run]]:
@@ -109,25 +153,37 @@ def _read_run(workdir: pathlib.Path, split: str, trust: Sequence[str]) -> _Run:
       f"{workdir} has no scores of its best step on {split!r}; make them with "
       f"python -m experiments.evaluate --workdir {workdir} --split {split}"
     )
-  accuracy = json.loads(scores.read_text(encoding="utf-8"))["accuracy"]
-  return _Run(workdir, config, accuracy, total_seconds(events) / 60)
+  read = json.loads(scores.read_text(encoding="utf-8"))
+  return _Run(workdir, config, read, total_seconds(events) / 60)
 
 
-def _make_row(
-  name: str, accuracies: Sequence[float], minutes: Sequence[float]
-) -> str:
-  """Makes one line of the table."""
+def _make_row(name: str, group: Sequence[_Run]) -> str:
+  """Makes one line of the table, without its end."""
+  accuracies = [run.accuracy for run in group]
+  each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
+  minutes = statistics.mean(run.minutes for run in group)
+  return (
+    f"| {name} | {len(group)} | {_tell_mean(accuracies, 2)} % | {each} | "
+    f"{minutes:.1f}"
+  )
+
+
+def _tell_mean(values: Sequence[float | None], digits: int = 1) -> str:
+  """Writes the mean with its interval in percent, if all values are there.
+
+  What is above 1 is no share, and is written as it is.
+  """
   from mmjax.report.intervals import student_t
 
-  interval = student_t(accuracies)
-  score = f"{100 * interval.estimate:.2f}"
-  if len(accuracies) > 1:  # one run says nothing of its spread
-    score += f" ± {100 * (interval.high - interval.low) / 2:.2f}"
-  each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
-  return (
-    f"| {name} | {len(accuracies)} | {score} % | {each} | "
-    f"{statistics.mean(minutes):.1f} |"
-  )
+  if any(value is None for value in values):
+    return ""
+  scale = 100 if max(values) <= 1 else 1
+  interval = student_t([float(value) for value in values])
+  text = f"{scale * interval.estimate:.{digits}f}"
+  if len(values) > 1:  # one run says nothing of its spread
+    half = scale * (interval.high - interval.low) / 2
+    text += f" ± {half:.{digits}f}"
+  return text
 
 
 if __name__ == "__main__":

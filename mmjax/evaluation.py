@@ -53,11 +53,14 @@ class Predictions:
     record_ids: n ids that `data.list_examples` lists.
     logits: float32 [n, C].
     batch: the per-example arrays of the batches, each [n].
+    counts: the sum of what the experiment's metrics counted of each batch, of
+      all outputs of the model.
   """
 
   record_ids: Sequence[str]
   logits: np.ndarray
   batch: Mapping[str, np.ndarray]
+  counts: Mapping[str, Any]
 
   @property
   def correct(self) -> np.ndarray:
@@ -91,7 +94,8 @@ class Evaluated:
 
   def summary(self) -> dict[str, Any]:
     """Returns the scores as JSON values, accuracies between 0 and 1."""
-    names = ("accuracy_by_type", "accuracy_by_answer", "ece")
+    # What a page needs rather than a table, and what is named already.
+    apart = ("num_examples", "accuracy", "confusion", "calibration")
     return {
       "experiment": self.trained.experiment.name,
       "step": self.trained.step,
@@ -99,7 +103,7 @@ class Evaluated:
       "num_examples": self.scores["num_examples"],
       "accuracy": self.scores["accuracy"],
       "accuracy_interval": [self.accuracy.low, self.accuracy.high],
-      **{name: self.scores[name] for name in names},
+      **{n: score for n, score in self.scores.items() if n not in apart},
       "baselines": {
         name: each.estimate for name, each in self.baselines.items()
       },
@@ -189,16 +193,18 @@ def collect_predictions(trained: TrainedModel, split: str) -> Predictions:
   )
 
   @jax.jit
-  def apply(params: Any, batch: Mapping[str, Any]) -> jax.Array:
-    return experiment.model.apply({"params": params}, batch, train=False)[
-      "logits"
-    ]
+  def apply(params: Any, batch: Mapping[str, Any]) -> tuple[jax.Array, Any]:
+    outputs = experiment.model.apply({"params": params}, batch, train=False)
+    counts = experiment.evaluation.metrics.update(outputs, batch)
+    return outputs["logits"], counts
 
   params = jax.device_put(trained.params)
-  logits, columns, record_ids = [], {}, []
+  logits, columns, record_ids, total = [], {}, [], None
   for number, batch in enumerate(batches.iterate()):
     mask = batch["example_mask"]
-    logits.append(np.asarray(apply(params, batch))[mask])
+    found, counts = jax.device_get(apply(params, batch))
+    total = counts if total is None else jax.tree.map(np.add, total, counts)
+    logits.append(found[mask])
     for name in _per_example(batch):
       columns.setdefault(name, []).append(batch[name][mask])
     record_ids += batches.record_ids(number)
@@ -206,6 +212,7 @@ def collect_predictions(trained: TrainedModel, split: str) -> Predictions:
     record_ids=record_ids,
     logits=np.concatenate(logits),
     batch={name: np.concatenate(parts) for name, parts in columns.items()},
+    counts=total,
   )
 
 
@@ -246,14 +253,7 @@ def evaluate(
       predictions = collect_predictions(trained, split)
   examples = [listed[record_id] for record_id in predictions.record_ids]
   images = [example["image_id"] for example in examples]
-  prior = Prior(
-    trained.assets["majority_answer"], trained.assets["question_prior"]
-  )
-  baselines = baseline_correct(
-    prior,
-    [example["text"] for example in examples],
-    [example["answer"] for example in examples],
-  )
+  baselines = _score_baselines(trained.assets, examples)
   evaluated = Evaluated(
     trained=trained,
     split=split,
@@ -272,16 +272,25 @@ def evaluate(
   return evaluated
 
 
+def _score_baselines(
+  assets: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
+) -> dict[str, np.ndarray]:
+  """Scores guesses, of which there are none without a commonest answer."""
+  if assets["majority_answer"] is None:
+    return {}
+  return baseline_correct(
+    Prior(assets["majority_answer"], assets["question_prior"]),
+    [example["text"] for example in examples],
+    [example["answer"] for example in examples],
+  )
+
+
 def compute_scores(
   trained: TrainedModel, predictions: Predictions
 ) -> dict[str, Any]:
-  """Computes the experiment's metrics of all predictions at once."""
-  metrics = trained.experiment.evaluation.metrics
-  counts = jax.jit(metrics.update)(
-    {"logits": predictions.logits}, predictions.batch
-  )
-  return metrics.compute(
-    jax.device_get(counts),
+  """Computes the experiment's metrics of what was counted."""
+  return trained.experiment.evaluation.metrics.compute(
+    predictions.counts,
     labels=trained.assets["labels"],
     types=trained.assets["question_types"],
   )

@@ -59,9 +59,16 @@ def explain_example(
     The view, and notes such as words that the model does not know.
 
   Raises:
-    ValueError: the picture cannot be read, or the question has no word.
+    ValueError: the picture cannot be read, the question has no word, or the
+      data are not questions about pictures.
   """
   data = trained.experiment.data
+  if not _takes_questions(trained):
+    raise ValueError(
+      f"{trained.experiment.name} compares pictures with captions and answers"
+      " no question about one picture; score it with python -m"
+      " experiments.evaluate"
+    )
   batch, notes = data.encode_example(trained.assets, image=image, text=text)
   view = explain_batch(
     trained,
@@ -162,6 +169,7 @@ def write_report(
       examples=[
         _view_record(trained, predictions.record_ids[i], examples[i])
         for i in choose_examples(correct, types, images, count=count)
+        if _takes_questions(trained)
       ],
       config=config_lib.flatten(trained.config),
       command=(
@@ -224,6 +232,11 @@ def _view_record(
     record_id=record_id,
   )
   return view
+
+
+def _takes_questions(trained: TrainedModel) -> bool:
+  """Tells whether an example can be made of a picture and a text."""
+  return hasattr(trained.experiment.data, "encode_example")
 
 
 def _describe_origin(

@@ -16,6 +16,7 @@ from mmjax.nn.dense_graph import to_dense
 from mmjax.nn.graph import Graph
 from mmjax.nn.graph_attention import DynamicGraphAttention, GraphAttention
 from mmjax.nn.graph_convolution import GraphConvolution
+from mmjax.nn.graph_dot_attention import DotGraphAttention
 from mmjax.nn.graph_reasoning import GraphReasoning
 from mmjax.nn.relational_graph import RelationalGraphConvolution
 
@@ -105,6 +106,18 @@ CASES = {
     weights=False,
     sown=("attention",),
   ),
+  "dot": Case(
+    DotGraphAttention(6, num_heads=3),
+    3 * 4 * 6 + 6 + 2 * 6 + 6,
+    features=True,
+    sown=("attention",),
+  ),
+  "dot_mean": Case(
+    DotGraphAttention(5, num_heads=3, merge="mean", self_loops=False),
+    3 * 4 * 15 + 15 + 5,
+    weights=False,
+    sown=("attention",),
+  ),
   "rgcn": Case(
     RelationalGraphConvolution(7, K), K * 4 * 7 + 4 * 7 + 7, types=True
   ),
@@ -122,7 +135,7 @@ CASES = {
     + (49 + 7 + 49 + 7)  # scores of nodes
     + (14 * 21 + GRU)  # memory from what was read and control
     + (4 * 7 + 49 + 49 + 49 - 28 + 7 + 2 * 7)  # gates: ends, control, features
-    + (K * 7 + 7 + 1)
+    + (K * 7 + K)
     + 2 * 49  # send and walk
     + (7 * 21 + GRU),
     features=True,

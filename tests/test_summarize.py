@@ -41,7 +41,13 @@ def make_run(seed, accuracy, minutes, *overrides):
   config = build_config(
     EXPERIMENTS["easy_vqa_graph"], [f"seed={seed}", *overrides]
   )
-  return summarize._Run(f"run-{seed}", config, accuracy, minutes)
+  scores = {
+    "accuracy": accuracy,
+    "accuracy_by_type": {"near": accuracy / 2, "far": None},
+    "error": 3 * accuracy,
+    "ids": ["x"],
+  }
+  return summarize._Run(f"run-{seed}", config, scores, minutes)
 
 
 def test_rows_and_groups():
@@ -54,9 +60,30 @@ def test_rows_and_groups():
   changed = "easy_vqa_graph; model.fusion.num_heads was 2, now 8"
   assert groups == {"easy_vqa_graph": [runs[0], runs[2]], changed: [runs[1]]}
   # Mean 97, deviation sqrt(2), t of one degree of freedom 12.7062.
-  assert summarize._make_row("name", [0.98, 0.96], [1.0, 2.0]) == (
-    "| name | 2 | 97.00 ± 12.71 % | 98.00, 96.00 | 1.5 |"
+  assert summarize._make_row("name", groups["easy_vqa_graph"]) == (
+    "| name | 2 | 97.00 ± 12.71 % | 98.00, 96.00 | 1.5"
   )
+
+
+def test_other_scores_are_columns(workdir, capsys):
+  runs = [make_run(0, 0.98, 1.0), make_run(4, 0.96, 2.0)]
+  names = summarize._list_scores(runs, ["error", "accuracy_by_type"])
+  assert names == ["error", "accuracy_by_type: near", "accuracy_by_type: far"]
+  cells = [
+    summarize._tell_mean([run.find(name) for run in runs]) for name in names
+  ]
+  assert cells == ["2.9 ± 0.4", "48.5 ± 6.4", ""]
+  with pytest.raises(ValueError, match="no run has a score 'x'; there are acc"):
+    summarize._list_scores(runs, ["x"])
+  with pytest.raises(ValueError, match="'ids' is no number"):
+    summarize._list_scores(runs, ["ids"])
+
+  write_scores(workdir, 0.98)
+  flags = (workdir, "--also", "accuracy")
+  assert tiny_runs.run_main(summarize.main, *flags) == 0
+  head, _, row = capsys.readouterr().out.splitlines()
+  assert head.endswith("| minutes | accuracy |")
+  assert row.endswith("| 98.0 |")
 
 
 def test_one_run_has_no_interval(workdir, capsys):

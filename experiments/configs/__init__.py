@@ -2,8 +2,11 @@
 
 from experiments.configs import (
   easy_vqa,
+  scene_graph_vqa,
+  scene_matching,
   sort_of_clevr_pixels,
   sort_of_clevr_states,
+  stamp_matching,
 )
 
 ALL = (
@@ -28,6 +31,16 @@ ALL = (
   sort_of_clevr_pixels.sort_of_clevr_pixels_co_attention,
   sort_of_clevr_pixels.sort_of_clevr_pixels_soft_attention,
   sort_of_clevr_pixels.sort_of_clevr_pixels_hard_attention,
+  scene_matching.scene_matching_pooled,
+  scene_matching.scene_matching_attention,
+  scene_matching.scene_matching_graph,
+  stamp_matching.stamp_matching_pooled,
+  stamp_matching.stamp_matching_attention,
+  stamp_matching.stamp_matching_graph,
+  scene_graph_vqa.scene_graph_vqa_reasoning,
+  scene_graph_vqa.scene_graph_vqa_detected,
+  scene_graph_vqa.scene_graph_vqa_co_attention,
+  scene_graph_vqa.scene_graph_vqa_question_only,
 )
 
 EXPERIMENTS = {config_fn.func.__name__: config_fn for config_fn in ALL}

@@ -109,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
   from mmjax.data.emoji_clips import EmojiClips
   from mmjax.data.moving_digits import MovingDigits
   from mmjax.data.sort_of_clevr import SortOfClevr
+  from mmjax.data.stamps import Stamps
 
   datasets = {
     "av_digits": AvDigits,
@@ -117,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     "emoji_clips": EmojiClips,
     "moving_digits": MovingDigits,
     "sort_of_clevr": SortOfClevr,
+    "stamps": Stamps,
   }
   parser = argparse.ArgumentParser(
     prog="python -m mmjax.data.prepare",

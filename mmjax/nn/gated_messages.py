@@ -6,8 +6,9 @@ https://arxiv.org/abs/1511.05493 (nodes updated by a GRU); Hudson and Manning
 https://arxiv.org/abs/1907.03950 (edges that fit an instruction carry more).
 
 Differs from the papers: whether an edge carries is a number between 0 and 1 of
-its own, made of its ends, features, type and the control, so that none or many
-edges of a node may be open; matrices are shared by all types of edges.
+its own, made of its ends, features and the control and read off for its type,
+so that none or many edges of a node may be open; matrices are shared by all
+types of edges.
 """
 
 import flax.linen as nn
@@ -138,23 +139,15 @@ class GatedMessages(nn.Module):
     if edges.features is not None:
       features = edges.features.astype(self.dtype)
       opening = opening + self._dense(features, "edge", use_bias=False)
-    there = edges.factors() > 0
-    if self.num_types is not None:
-      table = self.param(
-        "types",
-        nn.initializers.normal(1.0),
-        (self.num_types, self.width),
-        jnp.dtype(self.param_dtype),
-      ).astype(self.dtype)
-      if isinstance(edges, EdgeList):
-        opening = opening + table[edges.types]
-      else:
-        opening = opening[:, None] + table[:, None, None]
-        there = edges.adjacency > 0
+    hidden = nn.tanh(opening)
     gates = Dense(
-      1, dtype=self.dtype, param_dtype=self.param_dtype, name="gate"
-    )(nn.tanh(opening))
-    gates = jnp.where(there, nn.sigmoid(gates[..., 0]), 0)
+      self.num_types or 1,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="gate",
+    )(hidden)
+    gates, there = self._pick_types(gates, edges)
+    gates = jnp.where(there, nn.sigmoid(gates), 0)
     sent = self._dense(nodes, "send", use_bias=False)
     walked = self._dense(nodes, "walk", use_bias=False)
     sent = sent + attention[..., None].astype(self.dtype) * walked
@@ -162,6 +155,17 @@ class GatedMessages(nn.Module):
       self.width, dtype=self.dtype, param_dtype=self.param_dtype, name="update"
     )(nodes, pass_gated(edges, gates, sent))
     return nodes, gates
+
+  def _pick_types(
+    self, gates: Array, edges: EdgeList | EdgeMatrix
+  ) -> tuple[Array, Array]:
+    """Takes those of each edge's type from [B, *, K]; tells which edges are."""
+    if self.num_types is None:
+      return gates[..., 0], edges.factors() > 0
+    if isinstance(edges, EdgeList):
+      own = jnp.take_along_axis(gates, edges.types[..., None], axis=-1)
+      return own[..., 0], edges.factors() > 0
+    return jnp.moveaxis(gates, -1, 1), edges.adjacency > 0
 
   def _dense(self, inputs: Array, name: str, *, use_bias: bool = True) -> Array:
     return Dense(

@@ -15,8 +15,9 @@ the instruction. Cho et al. 2014, https://arxiv.org/abs/1406.1078 (GRU); nodes
 that are updated by one, as in Li et al. 2016, "Gated Graph Sequence Neural
 Networks", https://arxiv.org/abs/1511.05493.
 
-Differs from the papers: the query is one vector, so the control is a
-projection of it for each step and no attention over words; the memory is gated
+Differs from the papers: the query may be one vector without words, and then the
+control is a projection of it for each step; what is known steers the control
+through the memory and not through the last control; the memory is gated
 by a GRU, not written by a dense layer; what nodes know changes from step to
 step, and attention reaches a neighbour through it, not by multiplying
 probabilities; there is no alphabet of concepts.
@@ -25,7 +26,7 @@ probabilities; there is no alphabet of concepts.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.array_types import Array
+from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
@@ -37,6 +38,36 @@ def attend_nodes(scores: Array, mask: Array) -> Array:
   lowest = jnp.finfo(jnp.float32).min
   scores = jnp.where(mask, scores.astype(jnp.float32), lowest)
   return jnp.where(mask, nn.softmax(scores), 0.0)
+
+
+class WordReader(nn.Module):
+  """Attends over the words of a query by a vector: the next instruction.
+
+  Attributes:
+    width: width of the control.
+    dtype: dtype of the computation.
+    param_dtype: dtype of the parameters.
+  """
+
+  width: int
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, words: Tokens, wanted: Array) -> tuple[Array, Array]:
+    """Reads words [B, T, Q] by what is wanted, [B, width].
+
+    Returns:
+      The control [B, width], and the attention, float32 [B, T].
+    """
+    dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+    values = Dense(self.width, name="word", **dtypes)(words.values)
+    scores = Dense(1, use_bias=False, name="score", **dtypes)(
+      values * wanted[:, None]
+    )
+    shares = attend_nodes(scores[..., 0], words.mask)
+    read = jnp.einsum("bt,btd->bd", shares.astype(self.dtype), values)
+    return read, shares
 
 
 class NodeReader(nn.Module):
@@ -87,9 +118,10 @@ class GraphReasoning(nn.Module):
   """Answers a query by a walk of several steps over a graph.
 
   The steps share their parameters, but for the projection of the query. Sows,
-  once a step, `nodes` [B, N], the attention over nodes, and, between two
-  steps, `gates`, how open each edge is: [B, E] for a list, [B, N, N] or
-  [B, K, N, N] for a matrix, zero for absent edges.
+  once a step, `nodes` [B, N], the attention over nodes, and `words` [B, T] if
+  there are words; and, between two steps, `gates`, how open each edge is:
+  [B, E] for a list, [B, N, N] or [B, K, N, N] for a matrix, zero for absent
+  edges.
 
   Attributes:
     width: width of nodes, control and memory.
@@ -106,13 +138,22 @@ class GraphReasoning(nn.Module):
   param_dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, graph: AnyGraph, query: Array, *, train: bool) -> Array:
+  def __call__(
+    self,
+    graph: AnyGraph,
+    query: Array,
+    *,
+    words: Tokens | None = None,
+    train: bool,
+  ) -> Array:
     """Reasons over a graph.
 
     Args:
       graph: a graph with nodes [B, N, D]; features of edges are None or one
         array [B, *, De].
       query: [B, Q].
+      words: tokens [B, T, Qw] of the query, which each step attends over for
+        its control; None makes the control of the query alone.
       train: not used; layers of graphs are called alike.
 
     Returns:
@@ -139,10 +180,14 @@ class GraphReasoning(nn.Module):
     memory = jnp.broadcast_to(memory, (query.shape[0], self.width))
     known = Dense(self.width, use_bias=False, name="control", **dtypes)
     read = NodeReader(self.width, name="read", **dtypes)
+    look_up = WordReader(self.width, name="look_up", **dtypes)
     hear = GatedMessages(self.width, self.num_types, name="hear", **dtypes)
     for number in range(self.num_steps):
       asked = Dense(self.width, name=f"control_{number}", **dtypes)(query)
       control = nn.tanh(asked + known(memory))
+      if words is not None:
+        control, looked = look_up(words, control)
+        self.sow("intermediates", "words", looked)
       memory, shares = read(nodes, tokens.mask, control, memory)
       self.sow("intermediates", "nodes", shares)
       if number + 1 < self.num_steps:

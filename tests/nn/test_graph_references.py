@@ -104,6 +104,15 @@ def _score_gatv2(params, sender, receiver, features, heads):
   return (_leaky(hidden).reshape(heads, -1) * params["score"]).sum(axis=-1)
 
 
+def _score_dot(params, sender, receiver, features, heads):
+  query = receiver @ params["query"]["kernel"] + params["query"]["bias"]
+  key = sender @ params["key"]["kernel"]
+  if features is not None:
+    key = key + features @ params["edge"]["kernel"]
+  query, key = query.reshape(heads, -1), key.reshape(heads, -1)
+  return (query * key).sum(axis=-1) / np.sqrt(query.shape[-1])
+
+
 def _rgcn(graph, params):
   kernels = params["bases"]
   if "mixture" in params:
@@ -165,9 +174,8 @@ def _reasoning(graph, params, num_steps):
           opening = opening + dense(hear["control"], control)
           if features is not None:
             opening = opening + dense(hear["edge"], features)
-          if kind is not None:
-            opening = opening + hear["types"][kind]
-          gate = 1 / (1 + np.exp(-dense(hear["gate"], np.tanh(opening))[0]))
+          gate = dense(hear["gate"], np.tanh(opening))[kind or 0]
+          gate = 1 / (1 + np.exp(-gate))
           sent = dense(hear["send"], nodes[s])
           sent = sent + shares[s] * dense(hear["walk"], nodes[s])
           message += weight * gate * sent
@@ -190,6 +198,12 @@ REFERENCES = {
   "gatv2_mean": lambda g, p: _attention(
     g, p, CASES["gatv2_mean"].module, _score_gatv2, "sender"
   ),
+  **{
+    name: lambda g, p, name=name: _attention(
+      g, p, CASES[name].module, _score_dot, "value"
+    )
+    for name in ("dot", "dot_mean")
+  },
   "rgcn": _rgcn,
   "rgcn_bases": _rgcn,
   "reasoning": lambda g, p: _reasoning(g, p, 3),

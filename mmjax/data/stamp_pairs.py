@@ -1,0 +1,66 @@
+"""Phrases of captions written by people, and captions that are false.
+
+For matching pictures and captions where nobody has marked phrases or written
+false captions: a phrase begins at a preposition, a conjunction or the like, and
+the false caption is that of another picture of the same category.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NUM_PHRASES = 8
+_CUTS = (
+  *("and", "as", "at", "by", "called", "for", "from", "in", "into", "of"),
+  *("on", "or", "over", "that", "to", "toward", "under", "which", "who"),
+  "with",
+)
+
+
+def find_phrases(words: Sequence[str]) -> list[tuple[int, int]]:
+  """Cuts words into at most `NUM_PHRASES` phrases.
+
+  Returns:
+    The first word of each and the word after its last; together they hold every
+    word once.
+
+  >>> find_phrases("a quarter of pizza".split())
+  [(0, 2), (2, 4)]
+  """
+  starts = [0] + [
+    place for place, word in enumerate(words) if place and word in _CUTS
+  ]
+  starts = starts[:NUM_PHRASES]
+  return [*zip(starts, [*starts[1:], len(words)], strict=True)]
+
+
+def encode_phrases(spans: Sequence[Sequence[tuple[int, int]]]) -> tuple:
+  """Pads phrases: int32 [n, P, 2] and a mask bool [n, P]."""
+  padded = np.zeros((len(spans), NUM_PHRASES, 2), np.int32)
+  mask = np.zeros((len(spans), NUM_PHRASES), bool)
+  for row, found in enumerate(spans):
+    padded[row, : len(found)] = found
+    mask[row, : len(found)] = True
+  return padded, mask
+
+
+def choose_others(
+  captions: Sequence[str], categories: Sequence[str]
+) -> np.ndarray:
+  """Chooses for each picture another one with another caption.
+
+  It is of the same category if there is one, and always the same one.
+
+  Returns:
+    int [n]; a picture's own number if all captions are equal.
+  """
+  captions, categories = np.array(captions), np.array(categories)
+  chosen = np.arange(len(captions))
+  for row in range(len(captions)):
+    others = np.flatnonzero(captions != captions[row])
+    alike = others[categories[others] == categories[row]]
+    found = alike if len(alike) else others
+    if len(found):
+      rng = np.random.default_rng([len(captions), row])
+      chosen[row] = found[rng.integers(len(found))]
+  return chosen

@@ -1,0 +1,270 @@
+import dataclasses
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.data import packages, prepare, stamp_pairs
+from mmjax.data.builders import stamps as builder
+from mmjax.data.stamps import SPLITS, Stamps
+
+FOLDER = "./usr/share/tuxpaint/stamps"
+
+
+def make_png(seed, size=(23, 17), mode="RGBA"):
+  rng = np.random.default_rng(seed)
+  pixels = rng.integers(0, 256, (*size[::-1], 4), dtype=np.uint8)
+  png = io.BytesIO()
+  Image.fromarray(pixels).convert(mode).save(png, "PNG")
+  return png.getvalue()
+
+
+def make_files():
+  """A package of 60 pictures; some are alike, some have the same caption."""
+  files = {}
+  for number in range(60):
+    category = ("animals", "food")[number % 2]
+    name = f"{category}/sub/thing{number:02}"
+    seed = 4 if number == 10 else number  # 4 and 10 are the same picture
+    files[f"{name}.png"] = make_png(seed)
+    caption = "A thing." if number in (21, 34) else f"The number {number}."
+    files[f"{name}.txt"] = f"{caption}\nxx.utf8=\xe4.\n".encode()
+  files["food/sub/thing00_desc_xx.ogg"] = b"sound"
+  files["food/sub/thing00_mirror.png"] = make_png(99)  # without a caption
+  files["food/drawing.svg"] = b"<svg/>"
+  files["food/drawing.txt"] = b"A drawing.\n"
+  return files
+
+
+def make_deb(tmp_path, monkeypatch, files):
+  """Puts a package where manual_dir finds it, and a dpkg-deb that reads it."""
+  content = tmp_path / "content.tar"
+  with tarfile.open(content, "w") as file:
+    for name, data in files.items():
+      info = tarfile.TarInfo(f"{FOLDER}/{name}")
+      info.size = len(data)
+      file.addfile(info, io.BytesIO(data))
+  script = tmp_path / "bin" / "dpkg-deb"
+  script.parent.mkdir()
+  script.write_text(f"#!/bin/sh\ncat {content}\n")
+  script.chmod(0o755)
+  monkeypatch.setenv("PATH", str(script.parent), prepend=":")
+  (tmp_path / builder.PACKAGE.filename).write_bytes(b"archive")
+  monkeypatch.setattr(
+    builder,
+    "PACKAGE",
+    dataclasses.replace(
+      builder.PACKAGE, sha256=hashlib.sha256(b"archive").hexdigest()
+    ),
+  )
+  monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
+  return Stamps(manual_dir=str(tmp_path))
+
+
+@pytest.fixture
+def stamps(tmp_path, monkeypatch):
+  data = make_deb(tmp_path, monkeypatch, make_files())
+  data.prepare()
+  return data
+
+
+def test_a_package_becomes_pictures_with_captions(stamps):
+  assets, files = stamps.load_assets(), make_files()
+  assert assets["labels"] == ["animals", "food"]
+  seen = []
+  for split in SPLITS:
+    batch, listed = stamps.arrays(split), stamps.list_examples(split)
+    assert list(listed) == stamps.record_ids(split, len(listed))
+    for row, (record_id, example) in enumerate(listed.items()):
+      name = record_id.removeprefix(f"{split}/")
+      seen.append(name)
+      caption = files[f"{name}.txt"].decode().splitlines()[0]
+      assert example["text"] == caption
+      assert example["answer"] == name.split("/")[0]
+      assert assets["labels"][batch["label"][row]] == example["answer"]
+      words = caption.lower().rstrip(".").split()
+      known = [w if w in assets["vocabulary"] else "<unk>" for w in words]
+      ids = batch["text"][row][batch["text_mask"][row]]
+      assert [assets["vocabulary"][i] for i in ids] == known
+      image = Image.open(io.BytesIO(files[f"{name}.png"]))
+      expected = np.asarray(builder.fit_picture(image, 64))
+      np.testing.assert_array_equal(batch["image"][row], expected)
+      np.testing.assert_array_equal(stamps.load_image(record_id), expected)
+    for key, blank in stamps.blank_batch().items():
+      assert batch[key].shape[1:] == blank.shape[1:]
+      assert batch[key].dtype == blank.dtype
+  assert sorted(seen) == sorted(
+    name.removesuffix(".png")
+    for name in files
+    if name.endswith(".png") and "mirror" not in name
+  )
+
+
+def test_what_is_alike_is_in_one_split(stamps):
+  place = {
+    example["image_id"]: (split, example["group"])
+    for split in SPLITS
+    for example in stamps.list_examples(split).values()
+  }
+  assert place["animals/sub/thing04"] == place["animals/sub/thing10"]
+  assert place["food/sub/thing21"] == place["animals/sub/thing34"]
+  assert len({group for _, group in place.values()}) == 58
+  sizes = [sum(s == split for s, _ in place.values()) for split in SPLITS]
+  assert sizes[0] in (41, 42)
+  assert sum(sizes) == 60
+  split = place["food/sub/thing21"][0]
+  batch = stamps.arrays(split)
+  ids = dict(zip(stamps.list_examples(split), batch["caption_id"], strict=True))
+  same = ids[f"{split}/food/sub/thing21"], ids[f"{split}/animals/sub/thing34"]
+  assert same[0] == same[1]
+  assert len(set(ids.values())) == len(ids) - 1
+
+
+def test_groups_are_those_of_a_search():
+  rng = np.random.default_rng(0)
+  # A chain of pictures, each near the next, in random order, and captions.
+  base = rng.integers(0, 100, (2, 2, 3))
+  steps = np.array([0, 3, 1, 9, 2, 8]) * 15
+  pictures = np.stack([base + step for step in steps]).astype(np.uint8)
+  captions = ["One.", "two", "Three", "Four", "ONE", "five"]
+  groups = builder.group_pictures(pictures, captions)
+  assert groups.tolist() == [0, 0, 0, 3, 0, 3]
+  captions[5] = "(three!)"
+  groups = builder.group_pictures(pictures, captions)
+  assert groups.tolist() == [0] * 6
+
+
+def test_splits_are_pinned_and_keep_groups_whole():
+  names = [f"n{number}" for number in range(200)]
+  groups = np.arange(200) // 3 * 3
+  splits = builder.split_groups(groups, names)
+  for first in range(0, 198, 3):
+    assert len(set(splits[first : first + 3])) == 1
+  counts = [splits.count(split) for split in SPLITS]
+  np.testing.assert_allclose(counts, [140, 30, 30], atol=3)
+  order = sorted(
+    range(0, 200, 3), key=lambda g: hashlib.sha256(f"n{g}".encode()).digest()
+  )
+  assert splits[order[0]] == "train"
+  assert splits[order[-1]] == "test"
+
+
+@pytest.mark.parametrize(
+  ("size", "box"), [((40, 20), (0, 8, 32, 24)), ((5, 10), (8, 0, 24, 32))]
+)
+def test_pictures_keep_their_proportions_on_white(size, box):
+  square = np.asarray(builder.fit_picture(Image.new("RGB", size), 32))
+  expected = np.full((32, 32, 3), 255, np.uint8)
+  left, top, right, bottom = box
+  expected[top:bottom, left:right] = 0
+  np.testing.assert_array_equal(square, expected)
+  clear = builder.fit_picture(Image.new("RGBA", (3, 3)), 8)
+  assert (np.asarray(clear) == 255).all()
+
+
+def test_damaged_packages_are_refused(tmp_path, monkeypatch):
+  (tmp_path / "a.txt").write_bytes(b"\n")
+  with pytest.raises(ValueError, match=r"a\.txt starts without a caption"):
+    builder.read_caption(tmp_path / "a.txt")
+  (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+  with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
+    builder.read_caption(tmp_path / "a.txt")
+  data = make_deb(tmp_path, monkeypatch, {"food/readme": b"no pictures"})
+  with pytest.raises(ValueError, match=r"holds no picture NAME\.png"):
+    data.prepare()
+  (tmp_path / builder.PACKAGE.filename).write_bytes(b"another archive")
+  monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "other"))
+  with pytest.raises(packages.PackageError, match="SHA-256"):
+    data.prepare()
+
+
+def test_mistakes_are_explained(stamps, tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match=r"data\.max_words is 0"):
+    Stamps(max_words=0)
+  with pytest.raises(ValueError, match=r"data\.task is 'x'; .* matching"):
+    Stamps(task="x")
+  with pytest.raises(ValueError, match=r"'dev'.*train, validation, test"):
+    stamps.arrays("dev")
+  with pytest.raises(ValueError, match="no record 'test/x'"):
+    stamps.load_image("test/x")
+  assets = {**stamps.load_assets(), "labels": ["animals"]}
+  with pytest.raises(ValueError, match="categories food"):
+    stamps.encode_split(assets, "train")
+  monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "empty"))
+  with pytest.raises(ValueError, match=r"mmjax\.data\.prepare stamps"):
+    stamps.arrays("train")
+
+
+def test_builder_states_licence_and_source(stamps):
+  del stamps
+  info = prepare.load_builder(builder.StampsBuilder, packages.cache_dir()).info
+  assert info.redistribution_info.license == "GPL-2"
+  assert "Kendrick" in info.citation
+
+
+def test_phrases_begin_at_prepositions():
+  for text, expected in (
+    ("pigeon", ["pigeon"]),
+    ("of mice and men", ["of mice", "and men"]),
+    (
+      "the sign for the letter u in sign language",
+      ["the sign", "for the letter u", "in sign language"],
+    ),
+    ("x " + "of x " * 9, ["x", *["of x"] * 6, "of x of x of x"]),
+  ):
+    words = text.split()
+    spans = stamp_pairs.find_phrases(words)
+    assert [" ".join(words[i:j]) for i, j in spans] == expected
+  padded, mask = stamp_pairs.encode_phrases([[(0, 2)], [(0, 1), (1, 4)]])
+  assert padded.shape == (2, 8, 2)
+  assert mask.sum(axis=1).tolist() == [1, 2]
+  assert padded[mask].tolist() == [[0, 2], [0, 1], [1, 4]]
+  assert not padded[~mask].any()
+
+
+def test_false_captions_are_of_the_same_category_if_one_is():
+  captions = ["a", "a", "b", "c", "d"]
+  chosen = stamp_pairs.choose_others(captions, ["x", "x", "x", "x", "y"])
+  assert chosen[0] in (2, 3)
+  assert chosen[1] in (2, 3)
+  assert chosen[2] in (0, 1, 3)
+  assert chosen[4] in (0, 1, 2, 3)
+  assert stamp_pairs.choose_others(["a", "a"], ["x", "x"]).tolist() == [0, 1]
+
+
+def test_matching_has_true_and_false_captions(stamps):
+  data = dataclasses.replace(stamps, task="matching")
+  batch, assets = data.arrays("test"), data.load_assets()
+  assert assets["labels"] == ["negative", "text"]
+  assert assets["majority_answer"] is None
+  assert (batch["label"] == 1).all()
+  listed = list(data.list_examples("test").values())
+  assert {example["answer"] for example in listed} == {"text"}
+  categories = [e["answer"] for e in stamps.list_examples("test").values()]
+  for row in range(len(listed)):
+    same = (batch["text"] == batch["negative"][row]).all(axis=1)
+    # All others may be "the number <unk>".
+    told = (batch["text"] != batch["text"][row]).any()
+    assert same[row] != told
+    alike = {categories[i] for i in np.flatnonzero(same)}
+    assert categories[row] in alike or told
+    for text, key in (("text", "phrase"), ("negative", "negative_phrase")):
+      spans = batch[f"{key}_spans"][row][batch[f"{key}_mask"][row]]
+      count = batch[f"{text}_mask"][row].sum()
+      places = [i for start, stop in spans for i in range(start, stop)]
+      assert places == list(range(count))
+  blank = data.blank_batch()
+  assert {k: (v.shape[1:], v.dtype) for k, v in blank.items()} == {
+    k: (v.shape[1:], v.dtype) for k, v in batch.items()
+  }
+
+
+@pytest.mark.slow
+def test_the_published_package_has_785_pictures():
+  # Fetches 161 MB.
+  Stamps().prepare()
+  sizes = {split: len(Stamps().list_examples(split)) for split in SPLITS}
+  assert sum(sizes.values()) == 785

@@ -1,0 +1,123 @@
+"""Reasoning over scene graphs that are given, or found by a detector."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from module_checks import assert_every_parameter_learns, random_variables
+
+from mmjax.data.synthetic import scenes
+from mmjax.data.synthetic.scene_graph_vqa import SceneGraphVqa
+from mmjax.encoders.image import GridEncoder
+from mmjax.encoders.text import TransformerEncoder
+from mmjax.heads.classifier import Classifier
+from mmjax.losses.cross_entropy import CrossEntropy
+from mmjax.losses.detection import AnswerAndDetection
+from mmjax.models.scene_reasoning import SceneReasoning, read_triples
+from mmjax.nn.detection import CellDetector
+from mmjax.nn.graph_reasoning import GraphReasoning
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+
+@pytest.fixture(scope="module")
+def batch():
+  data = SceneGraphVqa(num_scenes=3)
+  return data.train_batches(data.load_assets(), batch_size=24, seed=0).batch(0)
+
+
+def make_model(kind, dtype="float32"):
+  encoders = {"text": TransformerEncoder(24, 6, 0, 1, 7, 26, dtype=dtype)}
+  detector = None
+  if kind == "detected":
+    encoders["image"] = GridEncoder(7, features=(3, 5), dtype=dtype)
+    detector = CellDetector((6, 4, 2), hidden=11, dtype=dtype)
+  return SceneReasoning(
+    encoders,
+    GraphReasoning(7, num_steps=3, num_types=4, dtype=dtype),
+    Classifier(10, hidden=11, dtype=dtype),
+    detector,
+  )
+
+
+def make_loss(kind):
+  return CrossEntropy() if kind == "given" else AnswerAndDetection()
+
+
+every = pytest.mark.parametrize("kind", ["given", "detected"])
+
+
+@every
+def test_outputs_and_gradients(kind, batch):
+  model = make_model(kind)
+  variables = random_variables(
+    functools.partial(model.init, train=False), batch
+  )
+
+  def loss_fn(variables):
+    outputs = model.apply(variables, batch, train=True)
+    return make_loss(kind)(outputs, batch).sum()
+
+  outputs = jax.jit(functools.partial(model.apply, train=False))(
+    variables, batch
+  )
+  assert outputs["logits"].shape == (24, 10)
+  assert outputs["logits"].dtype == jnp.float32
+  assert ("detections" in outputs) == (kind == "detected")
+  assert make_loss(kind)(outputs, batch).shape == (24,)
+  if kind == "detected":  # no object is sure yet: show it some
+    bias = variables["params"]["detector"]["out"]["bias"]
+    variables["params"]["detector"]["out"]["bias"] = bias + 3.0
+  assert_every_parameter_learns(loss_fn, variables)
+
+
+def test_masked_objects_and_triples_have_no_influence(batch):
+  model = make_model("given")
+  variables = random_variables(
+    functools.partial(model.init, train=False), batch
+  )
+  run = jax.jit(functools.partial(model.apply, train=False))
+  before = run(variables, batch)["logits"]
+  noise = np.random.default_rng(0)
+  changed = dict(batch)
+  absent = ~batch["objects_mask"]
+  changed["objects"] = batch["objects"] + absent[..., None] * 7.5
+  for key in ("graph_senders", "graph_receivers", "graph_relations"):
+    wild = noise.integers(0, 4, batch[key].shape)
+    changed[key] = np.where(batch["graph_mask"], batch[key], wild)
+  after = run(variables, changed)["logits"]
+  np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
+  # The order of the objects plays no part.
+  order = np.array([3, 1, 0, 2, 4, 5, 7, 6])
+  places = np.argsort(order)
+  for key in ("objects", "objects_mask"):
+    changed[key] = batch[key][:, order]
+  for key in ("graph_senders", "graph_receivers"):
+    changed[key] = places[batch[key]]
+  changed["graph_relations"] = batch["graph_relations"]
+  permuted = run(variables, changed)["logits"]
+  np.testing.assert_allclose(before, permuted, rtol=1e-4, atol=1e-5)
+
+
+def test_triples_become_the_relations_that_hold(batch):
+  adjacency = np.asarray(read_triples(batch, 8))
+  for row in range(3):
+    mask = batch["objects_mask"][row]
+    holds = scenes.relate(batch["objects"][row, :, -2:])
+    holds = holds & mask & mask[:, None]
+    np.testing.assert_array_equal(adjacency[row], np.swapaxes(holds, 1, 2))
+
+
+def test_a_detector_needs_an_encoder(batch):
+  detected, given = make_model("detected"), make_model("given")
+  for model, match in (
+    (given.clone(detector=detected.detector), "needs encoders of image, text"),
+    (
+      detected.clone(detector=None),
+      "without a detector needs encoders of text",
+    ),
+  ):
+    with pytest.raises(ValueError, match=match):
+      model.init(jax.random.key(0), batch, train=False)
