@@ -51,6 +51,7 @@ EDGES, STEPS, PAIRS = (
 )
 # What the report draws as graphs; what is missing here has none.
 GRAPH_TITLES = {
+  "scene_graph_vqa_detected": {STEPS},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
   "sort_of_clevr_states_co_attention": {EDGES},

@@ -67,6 +67,8 @@ class SceneReasoning(nn.Module):
   y. The graph of a scene is made once for all of its questions.
 
   The answer does not train the detector: objects are passed on as they are.
+  Sows where it found them, for the report: `places_objects` [I, K, 2], in
+  shares of the picture, and `mask_objects` [I, K].
 
   Attributes:
     encoders: of "text" and, with a detector, of "image", into the tokens of a
@@ -155,6 +157,10 @@ class SceneReasoning(nn.Module):
       detections, self.num_objects, batch["image"].shape[1]
     )
     objects = jax.lax.stop_gradient(objects)
+    size = batch["image"].shape[1]
+    pixels = (objects.values[..., -2:] + 1) / 2 * (size - 1) + 0.5
+    self.sow("intermediates", "places_objects", pixels / size)
+    self.sow("intermediates", "mask_objects", objects.mask)
     adjacency = relate_places(objects.values[..., -2:], objects.mask)
     return objects, adjacency, {"detections": detections}
 

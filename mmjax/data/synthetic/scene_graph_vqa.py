@@ -262,6 +262,12 @@ class SceneGraphVqa(arrays.ArrayData):
     batch.update(scene_pictures.encode_graph([scene], self.settings))
     return batch, notes
 
+  def place_tokens(
+    self, batch: collation.Batch
+  ) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Tells where the objects of a batch's first scene are, in boxes."""
+    return {"objects": scene_pictures.place_objects(batch)}
+
   def list_examples(self, split: str) -> dict[str, dict[str, Any]]:
     """Returns what people read of each example of a split, by record id.
 

@@ -5,7 +5,7 @@ black. The box of an object is the smallest that holds its pixels.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -142,6 +142,23 @@ def encode_objects(
     "object_sizes": sizes,
     "object_boxes": np.where(there, boxes, 0).astype(np.float32),
   }
+
+
+def place_objects(
+  batch: Mapping[str, np.ndarray],
+) -> tuple[list[str], np.ndarray]:
+  """Names the objects of a batch's first scene: K names, and boxes [K, 4].
+
+  Names are of colour and shape; boxes are those of `encode_objects`.
+  """
+  kinds = zip(
+    batch["object_colours"][0], batch["object_shapes"][0], strict=True
+  )
+  names = [
+    f"{scenes.COLOURS[colour]} {scenes.SHAPES[shape]}"
+    for colour, shape in kinds
+  ]
+  return names, batch["object_boxes"][0]
 
 
 def encode_graph(
