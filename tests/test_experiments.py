@@ -51,7 +51,9 @@ EDGES, STEPS, PAIRS = (
 )
 # What the report draws as graphs; what is missing here has none.
 GRAPH_TITLES = {
+  "scene_graph_vqa_co_attention": {EDGES},
   "scene_graph_vqa_detected": {STEPS},
+  "scene_graph_vqa_reasoning": {STEPS},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
   "sort_of_clevr_states_co_attention": {EDGES},
