@@ -21,8 +21,8 @@ from mmjax.heads.classifier import Classifier
 from mmjax.models.multimodal import MultimodalModel
 
 # Chosen on the validation split of digits in motion, for the direction, from a
-# few trials of one seed: at the higher rate LSTM and graph of frames, which read
-# vectors of frames, were slower; the Transformer was not tried at it.
+# few trials of one seed: at the higher rate LSTM and graph of frames, which
+# read vectors of frames, were slower. The Transformer was not tried at it.
 HIGH_RATE, LOW_RATE = 2e-3, 1e-3
 HIGH_RATED = ("3-D CNN", "graph of patches")
 
