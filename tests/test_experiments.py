@@ -108,7 +108,7 @@ def look_up(name, folder):
     changes = {**small, "evaluation.batch_size": 40}
     return Known(80, 10, question, str(image), changes)
   if name.startswith("stamp"):
-    changes = {"evaluation.batch_size": 118}
+    changes = {"evaluation.batch_size": 118, "data.image_size": 17}
     return Known(118, 2, None, str(image), changes)
   scene = scenes.draw_scene(scenes.make_rng(1, 0))
   Image.fromarray(scenes.render(scene)).save(image)
