@@ -1,6 +1,7 @@
 """The documentation is true: its code runs, its commands and links exist."""
 
 import importlib.util
+import itertools
 import pathlib
 import re
 import shlex
@@ -44,8 +45,9 @@ def read_commands(path):
   """The shell commands of a page, as lists of words, joined by `&&` or not."""
   commands = []
   for _, block in read_blocks(path, "bash"):
-    for line in block.replace("\\\n", " ").splitlines():
-      words = shlex.split(unroll(line), comments=True)
+    lines = block.replace("\\\n", " ").splitlines()
+    for command in itertools.chain.from_iterable(map(unroll, lines)):
+      words = shlex.split(command, comments=True)
       while words:
         end = words.index("&&") if "&&" in words else len(words)
         commands.append(words[:end])
@@ -54,9 +56,13 @@ def read_commands(path):
 
 
 def unroll(line):
-  """The first turn of a loop on one line; other lines as they are."""
-  loop = re.fullmatch(r"for (\w+) in (\S+)[^;]*; do (.*); done", line)
-  return line if loop is None else loop[3].replace(f"${loop[1]}", loop[2])
+  """All turns of a loop on one line, and of loops in it; else the line."""
+  loop = re.fullmatch(r"for (\w+) in ([^;]+); do (.*); done", line)
+  if loop is None:
+    return [line]
+  name, values, body = loop.groups()
+  turns = [re.sub(rf"\${name}\b", value, body) for value in values.split()]
+  return [command for turn in turns for command in unroll(turn)]
 
 
 def name_of(path):
@@ -68,9 +74,15 @@ def test_the_reader_finds_blocks_and_commands(tmp_path):
   page.write_text(
     "# x\n\n```bash\na b \\\n  'c d' && e  # note\n```\n\n"
     "```python\nx = 1\n```\n\n"
-    "```bash\nfor k in 3 4; do f $k --set g=$k; done\n```\n"
+    "```bash\nfor k in 3 4; do f $k --set g=$k; done\n"
+    "for m in x y; do for k in 5 6; do h_$m $m-$k $kk; done; done\n```\n"
   )
-  commands = [["a", "b", "c d"], ["e"], ["f", "3", "--set", "g=3"]]
+  commands = [
+    *(["a", "b", "c d"], ["e"]),
+    *(["f", "3", "--set", "g=3"], ["f", "4", "--set", "g=4"]),
+    *(["h_x", "x-5", "$kk"], ["h_x", "x-6", "$kk"]),
+    *(["h_y", "y-5", "$kk"], ["h_y", "y-6", "$kk"]),
+  ]
   assert read_commands(page) == commands
   assert read_blocks(page, "python") == [(9, "x = 1\n")]
 

@@ -12,6 +12,7 @@ import easy_vqa as easy_vqa_package
 import fiddle as fdl
 import pytest
 import tiny_runs
+from command_lines import error_of
 from PIL import Image
 
 from experiments import evaluate, predict, train
@@ -28,6 +29,14 @@ pytestmark = pytest.mark.usefixtures(
   "easy_vqa", "sort_of_clevr", "fast_compilation"
 )
 
+# Name and changes of each run: every experiment as it is, and those that can be
+# shown objects or pixels from pixels too.
+RUNS = {name: (name, {}) for name in EXPERIMENTS}
+RUNS |= {
+  f"{name}-pixels": (name, {"shown": "image"})
+  for name in EXPERIMENTS
+  if name.startswith("sort_of_clevr")
+}
 # One for each path that a run can take: what is shown, and how it is learned.
 # The others differ from these in a module; they are trained by `-m slow`.
 TRAINED = (
@@ -35,9 +44,9 @@ TRAINED = (
   "easy_vqa_graph",
   "easy_vqa_question_only",
   "easy_vqa_image_only",
-  "sort_of_clevr_states_graph_reasoning",
-  "sort_of_clevr_pixels_graph_once",
-  "sort_of_clevr_pixels_hard_attention",
+  "sort_of_clevr_graph_reasoning",
+  "sort_of_clevr_graph_once-pixels",
+  "sort_of_clevr_hard_attention-pixels",
   "scene_matching_graph",
   "scene_graph_vqa_detected",
 )
@@ -56,18 +65,18 @@ GRAPH_TITLES = {
   "scene_graph_vqa_reasoning": {STEPS},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
-  "sort_of_clevr_states_co_attention": {EDGES},
-  "sort_of_clevr_states_graph": {EDGES},
-  "sort_of_clevr_states_graph_once": {f"{EDGES} within objects"},
-  "sort_of_clevr_states_graph_reasoning": {STEPS},
-  "sort_of_clevr_states_hard_attention": {"Where it looked: objects"},
-  "sort_of_clevr_states_relation_network": {PAIRS},
-  "sort_of_clevr_states_soft_attention": {"Where it looked: objects"},
-  "sort_of_clevr_pixels_co_attention": {EDGES},
-  "sort_of_clevr_pixels_graph": {EDGES},
-  "sort_of_clevr_pixels_graph_once": {f"{EDGES} within image"},
-  "sort_of_clevr_pixels_graph_reasoning": {STEPS},
-  "sort_of_clevr_pixels_relation_network": {PAIRS},
+  "sort_of_clevr_co_attention": {EDGES},
+  "sort_of_clevr_graph": {EDGES},
+  "sort_of_clevr_graph_once": {f"{EDGES} within objects"},
+  "sort_of_clevr_graph_reasoning": {STEPS},
+  "sort_of_clevr_hard_attention": {"Where it looked: objects"},
+  "sort_of_clevr_relation_network": {PAIRS},
+  "sort_of_clevr_soft_attention": {"Where it looked: objects"},
+  "sort_of_clevr_co_attention-pixels": {EDGES},
+  "sort_of_clevr_graph-pixels": {EDGES},
+  "sort_of_clevr_graph_once-pixels": {f"{EDGES} within image"},
+  "sort_of_clevr_graph_reasoning-pixels": {STEPS},
+  "sort_of_clevr_relation_network-pixels": {PAIRS},
 }
 
 
@@ -91,8 +100,8 @@ class Known:
   changes: dict
 
 
-def look_up(name, folder):
-  """What is known of the data of an experiment."""
+def look_up(name, shown, folder):
+  """What is known of the data of an experiment, by what is shown of them."""
   if name.startswith("easy_vqa"):
     image = f"{easy_vqa_package.__path__[0]}/data/test/images/0.png"
     return Known(9_673, 13, "what is the blue shape?", image, {})
@@ -114,7 +123,7 @@ def look_up(name, folder):
   Image.fromarray(scenes.render(scene)).save(image)
   # Objects can be read off pictures of the real size only; cells of pictures
   # have to be more than one behind all convolutions.
-  size = 75 if "states" in name else 17
+  size = 17 if shown == "image" else 75
   changes = {"data.image_size": size}
   question = "what is the shape of the blue object?"
   return Known(4_000, 10, question, str(image), changes)
@@ -135,8 +144,7 @@ def test_the_experiments_are_there():
     "easy_vqa_graph",
     "easy_vqa_question_only",
     "easy_vqa_image_only",
-    "sort_of_clevr_states_relation_network",
-    "sort_of_clevr_pixels_relation_network",
+    "sort_of_clevr_relation_network",
     "scene_matching_graph",
     "scene_graph_vqa_reasoning",
     "stamp_matching_graph",
@@ -149,27 +157,41 @@ APART = ("scene", "stamp")
 
 
 @pytest.mark.parametrize(
-  "name", [name for name in EXPERIMENTS if not name.startswith(APART)]
+  "run", [run for run in RUNS if not run.startswith(APART)]
 )
-def test_model_loss_and_metrics_fit_the_data(name):
+def test_model_loss_and_metrics_fit_the_data(run):
   """At full size, in shapes only: the settings are those people start with."""
-  experiment = fdl.build(build_config(EXPERIMENTS[name]))
+  name, changes = RUNS[run]
+  overrides = [f"{path}={value}" for path, value in changes.items()]
+  experiment = fdl.build(build_config(EXPERIMENTS[name], overrides))
   experiment.data.prepare()
   check_settings(experiment, experiment.data.load_assets())
 
 
+@pytest.mark.parametrize("method", ["mlp", "graph_once", "hard_attention"])
+def test_what_is_shown_is_one_of_two(method, tmp_path, capsys):
+  flags = [f"sort_of_clevr_{method}", "--workdir", tmp_path / "run"]
+  message = error_of(capsys, train.main, *flags, "--set", "shown=pixels")
+  assert message == (
+    "error: shown is 'pixels'; it must be 'objects' or 'image'"
+  )
+  assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
-  "name",
+  "run",
   [
-    pytest.param(name, marks=[] if name in TRAINED else pytest.mark.slow)
-    for name in EXPERIMENTS
+    pytest.param(run, marks=[] if run in TRAINED else pytest.mark.slow)
+    for run in RUNS
   ],
 )
-def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
+def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
   workdir = tmp_path / "run"
-  known = look_up(name, tmp_path)
-  flags = tiny_runs.train_flags(name, workdir, known.changes)
-  config = tiny_runs.tiny_config(name, known.changes)
+  name, changes = RUNS[run]
+  known = look_up(name, changes.get("shown"), tmp_path)
+  changes = {**changes, **known.changes}
+  flags = tiny_runs.train_flags(name, workdir, changes)
+  config = tiny_runs.tiny_config(name, changes)
 
   # train and save
   assert tiny_runs.run_main(train.main, *flags) == 0
@@ -210,7 +232,7 @@ def test_train_resume_evaluate_report_predict(name, tmp_path, capsys):
   assert page.count("data:image/") >= 2
   assert name in page
   titles = re.findall(r'<h3>(.*?)</h3>\n<figure class="graph">', page)
-  assert set(titles) == GRAPH_TITLES.get(name, set())
+  assert set(titles) == GRAPH_TITLES.get(run, set())
 
   # predict
   if known.question is None:

@@ -45,9 +45,12 @@ TINY = {
 
 def shrink(name, changes=()):
   """Returns the overrides that make an experiment tiny, then `changes`."""
-  present = flatten(build_config(EXPERIMENTS[name]))
+  changes = dict(changes)
+  # What is shown decides which settings there are.
+  shown = [f"shown={changes['shown']}"] if "shown" in changes else []
+  present = flatten(build_config(EXPERIMENTS[name], shown))
   tiny = {path: value for path, value in TINY.items() if path in present}
-  values = {"width": 8, **tiny, **dict(changes)}
+  values = {"width": 8, **tiny, **changes}
   return [f"{path}={value}" for path, value in values.items()]
 
 

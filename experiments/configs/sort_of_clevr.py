@@ -1,20 +1,29 @@
 """Sort-of-CLEVR: relational questions about six coloured shapes, 10 answers.
 
-What the experiments from states and from pixels share: the question's encoder,
-the fusions, the head and the training. They differ in what encodes the scene,
-and among each other in the fusion.
+Eight experiments that share the question's encoder, the head and the training
+and differ in what relates the objects. The scene is shown as the states of its
+objects (position, colour, shape), so that nothing has to be seen, or as pixels,
+of which four convolutions leave 5 x 5 cells in the stead of the objects:
 
-Published, from pixels: CNN + MLP 98 % of the non-relational and 62 % of the
-relational questions, CNN + Relation Network 99 % and 94 % (Santoro et al. 2017,
+  python -m experiments.train sort_of_clevr_mlp --workdir runs/states_mlp
+  python -m experiments.train sort_of_clevr_mlp --workdir runs/pixels_mlp \
+    --set shown=image
+
+What each reaches, and in what time, stands in experiments/README.md. Published,
+from pixels: CNN + MLP 98 % of the non-relational and 62 % of the relational
+questions, CNN + Relation Network 99 % and 94 % (Santoro et al. 2017,
 https://arxiv.org/abs/1706.01427).
 """
 
-from fiddle.experimental.auto_config import auto_config
+from fiddle.experimental.auto_config import auto_config, exempt
 
+from mmjax.config import ConfigError
 from mmjax.data.sort_of_clevr import SortOfClevr
 from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.extended import ExtendedEncoder
+from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.graph import GraphStage
+from mmjax.encoders.image import GridEncoder
 from mmjax.experiment import Evaluation, Experiment, Training
 from mmjax.fusion.co_attention import CoAttention
 from mmjax.fusion.flat_mlp import FlatMlp
@@ -28,6 +37,33 @@ from mmjax.metrics.classification import ClassificationMetrics
 from mmjax.models.hard_attention import HardAttentionModel
 from mmjax.models.multimodal import MultimodalModel
 from mmjax.training.optimizer import AdamW
+
+
+@exempt  # called while the configuration is made, and no part of it
+def choose(shown, encoders):
+  """Picks the encoder of what is shown.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  if shown not in encoders:
+    choices = " or ".join(map(repr, encoders))
+    raise ConfigError(f"shown is {shown!r}; it must be {choices}")
+  return encoders[shown]
+
+
+@auto_config
+def scene_encoder(shown, width, dtype):
+  """Each object by itself, or a picture of 75 x 75 pixels as 5 x 5 cells."""
+  return choose(
+    shown,
+    {
+      "objects": FeatureEncoder(
+        width=width, body="mlp", norm=False, mlp_dim=2 * width, dtype=dtype
+      ),
+      "image": GridEncoder(features=(24, 24, 24, 24), width=width, dtype=dtype),
+    },
+  )
 
 
 @auto_config
@@ -51,91 +87,6 @@ def fused(shown, encoder, fusion, width, dtype):
     encoders={shown: encoder, "text": question_encoder(width, dtype)},
     fusion=fusion,
     head=classifier(width, dtype),
-  )
-
-
-@auto_config
-def mlp(width, dtype):
-  """All objects and the question in one vector."""
-  return FlatMlp(width=width, hidden=(4 * width, 4 * width), dtype=dtype)
-
-
-@auto_config
-def relation_network(shown, width, dtype):
-  """Every pair of objects with the question, summed."""
-  return RelationFusion(
-    target=shown,
-    width=width,
-    pair_widths=(2 * width, 2 * width, 2 * width),
-    widths=(2 * width,),
-    dropout_rate=0.1,
-    dtype=dtype,
-  )
-
-
-@auto_config
-def graph(width, dtype):
-  """Objects and question are nodes of one graph, edges of every type."""
-  return GraphFusion(
-    width=width, num_heads=4, num_rounds=3, mlp_dim=2 * width, dtype=dtype
-  )
-
-
-@auto_config
-def co_attention(width, dtype):
-  """Objects and question attend to each other and to themselves."""
-  return CoAttention(
-    width=width,
-    num_heads=4,
-    num_rounds=3,
-    mlp_dim=2 * width,
-    self_attention=True,
-    dtype=dtype,
-  )
-
-
-@auto_config
-def soft_attention(shown, width, dtype):
-  """The question averages the objects by how well they fit it."""
-  return SoftAttention(target=shown, width=width, hidden=width, dtype=dtype)
-
-
-@auto_config
-def hard_attention(shown, encoder, width, dtype):
-  """The question picks one object."""
-  return HardAttentionModel(
-    encoders={shown: encoder, "text": question_encoder(width, dtype)},
-    target=shown,
-    head=classifier(width, dtype),
-    width=width,
-    hidden=width,
-    estimator="gumbel",
-    dtype=dtype,
-  )
-
-
-@auto_config
-def graph_reasoning(shown, width, dtype):
-  """The question walks over the objects in three steps."""
-  return GraphReasoningFusion(
-    target=shown, width=width, num_steps=3, dtype=dtype
-  )
-
-
-@auto_config
-def scene_graph(encoder, width, dtype):
-  """Objects hear each other in rounds, once for all questions of a scene."""
-  return ExtendedEncoder(
-    stem=encoder,
-    stages=(
-      GraphStage(
-        num_rounds=2,
-        num_heads=8,
-        edge_dim=2 * width,
-        mlp_dim=2 * width,
-        dtype=dtype,
-      ),
-    ),
   )
 
 
@@ -165,4 +116,184 @@ def sort_of_clevr(name, shown, model, num_steps, batch_size, seed):
       batch_size=400,
     ),
     seed=seed,
+  )
+
+
+@auto_config
+def sort_of_clevr_mlp(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Baseline: a perceptron over everything at once, without any relation."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = FlatMlp(width=width, hidden=(4 * width, 4 * width), dtype=dtype)
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_mlp", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_relation_network(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Relation Network: every pair of objects, with the question, summed."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = RelationFusion(
+    target=shown,
+    width=width,
+    pair_widths=(2 * width, 2 * width, 2 * width),
+    widths=(2 * width,),
+    dropout_rate=0.1,
+    dtype=dtype,
+  )
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_relation_network", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_graph(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Graph network: objects and the question are nodes, three rounds."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = GraphFusion(
+    width=width, num_heads=4, num_rounds=3, mlp_dim=2 * width, dtype=dtype
+  )
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_graph", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_graph_once(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Graph network on the scene, once for all questions, then one soft look."""
+  graph = GraphStage(
+    num_rounds=2,
+    num_heads=8,
+    edge_dim=2 * width,
+    mlp_dim=2 * width,
+    dtype=dtype,
+  )
+  encoder = ExtendedEncoder(
+    stem=scene_encoder(shown, width, dtype), stages=(graph,)
+  )
+  fusion = SoftAttention(target=shown, width=width, hidden=width, dtype=dtype)
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_graph_once", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_graph_reasoning(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """The question walks over the graph of objects in three steps."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = GraphReasoningFusion(
+    target=shown, width=width, num_steps=3, dtype=dtype
+  )
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_graph_reasoning", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_co_attention(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Objects and the question attend to each other, three rounds."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = CoAttention(
+    width=width,
+    num_heads=4,
+    num_rounds=3,
+    mlp_dim=2 * width,
+    self_attention=True,
+    dtype=dtype,
+  )
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_co_attention", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_soft_attention(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Baseline: the question averages objects once, which cannot relate."""
+  encoder = scene_encoder(shown, width, dtype)
+  fusion = SoftAttention(target=shown, width=width, hidden=width, dtype=dtype)
+  model = fused(shown, encoder, fusion, width, dtype)
+  return sort_of_clevr(
+    "sort_of_clevr_soft_attention", shown, model, num_steps, batch_size, seed
+  )
+
+
+@auto_config
+def sort_of_clevr_hard_attention(
+  shown: str = "objects",
+  width: int = 64,
+  num_steps: int = 12000,
+  batch_size: int = 160,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Baseline: the question picks one object, which cannot relate."""
+  model = HardAttentionModel(
+    encoders={
+      shown: scene_encoder(shown, width, dtype),
+      "text": question_encoder(width, dtype),
+    },
+    target=shown,
+    head=classifier(width, dtype),
+    width=width,
+    hidden=width,
+    estimator="gumbel",
+    dtype=dtype,
+  )
+  return sort_of_clevr(
+    "sort_of_clevr_hard_attention", shown, model, num_steps, batch_size, seed
   )
