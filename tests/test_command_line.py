@@ -52,7 +52,9 @@ def test_show_prints_every_setting(capsys, name):
   settings = dict(line.split(" = ", 1) for line in lines)
   assert settings["training.num_steps"] == "17"
   assert settings["name"] == repr(name)
-  assert {"seed", "training.batch_size", "data.image_size"} <= set(settings)
+  assert {"seed", "training.batch_size", "optimizer.learning_rate"} <= set(
+    settings
+  )
 
 
 @pytest.mark.parametrize(

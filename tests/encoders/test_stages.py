@@ -39,6 +39,7 @@ NUM_STAGES = {
   "record_transformer": 1,
   "record_mlp": 1,
   "features_vector": 0,
+  "features_mlp_without_norm": 1,
   "features_lstm": 1,
   "features_transformer": 1,
   "bag_of_words": 0,
