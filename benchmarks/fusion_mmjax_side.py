@@ -24,9 +24,11 @@ from mmjax.fusion.convolutional import ConvolutionalFusion
 from mmjax.fusion.cross_attention import CrossAttention
 from mmjax.fusion.elementwise import ElementwiseFusion
 from mmjax.fusion.film import FiLM
+from mmjax.fusion.flat_mlp import FlatMlp
 from mmjax.fusion.gated import GatedFusion
 from mmjax.fusion.gmu import GatedMultimodalUnit
 from mmjax.fusion.graph import GraphFusion
+from mmjax.fusion.graph_reasoning import GraphReasoningFusion
 from mmjax.fusion.low_rank import LowRankFusion
 from mmjax.fusion.mcb import McbFusion
 from mmjax.fusion.mfb import MfbFusion
@@ -35,6 +37,8 @@ from mmjax.fusion.mult import MulT
 from mmjax.fusion.multiplicative import MultiplicativeFusion
 from mmjax.fusion.mutan import MutanFusion
 from mmjax.fusion.perceiver import PerceiverFusion
+from mmjax.fusion.relation_network import RelationFusion
+from mmjax.fusion.soft_attention import SoftAttention
 from mmjax.fusion.tensor import TensorFusion
 from mmjax.fusion.transformer import TransformerFusion
 from mmjax.fusion.weighted import WeightedFusion
@@ -79,6 +83,16 @@ FUSIONS: dict[str, Callable[[int], nn.Module]] = {
     width, num_rounds=1, mlp_dim=2 * width
   ),
   "graph": lambda width: GraphFusion(width, num_rounds=1, mlp_dim=2 * width),
+  "graph_reasoning": lambda width: GraphReasoningFusion(
+    "image", width, num_steps=1
+  ),
+  "relation_network": lambda width: RelationFusion(
+    "image", width, pair_widths=(2 * width,) * 2, widths=(2 * width,)
+  ),
+  "soft_attention": lambda width: SoftAttention(
+    "image", width, hidden=2 * width
+  ),
+  "flat_mlp": lambda width: FlatMlp(width, hidden=(2 * width,)),
 }
 
 
