@@ -5,6 +5,10 @@ import shutil
 
 import pytest
 
+# Compiling takes most of the time of the tests, and optimising most of that.
+# Set before JAX is imported; 0 in the environment has all programs optimised.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
