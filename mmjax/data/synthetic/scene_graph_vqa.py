@@ -54,7 +54,7 @@ class SceneGraphVqa(arrays.ArrayData):
   A batch of B questions about I = B / 8 scenes holds `image` [I, s, s, 3] uint8
   and `image_mask` [I]; the objects as `scene_pictures.encode_objects` and the
   graph as `scene_pictures.encode_graph` gives them, [I, ...]; `image_index` and
-  `objects_index` int32 [B], the scene of each question; `text` int32 [B, 26]
+  `objects_index` int32 [B], the scene of each question; `text` int32 [B, 30]
   and `text_mask`; `path` int32 [B, 5], the objects from the one that the
   question names to the one that it asks for, and `path_mask`; `label` int32
   [B], a place in `scene_questions.ANSWERS`; `question_type` int32 [B], hops

@@ -19,7 +19,9 @@ class Row(NamedTuple):
 def make_tokenizer() -> tokenizers.WordTokenizer:
   """Makes the tokenizer of all words that questions can have."""
   words = [*scenes.COLOURS, *scene_questions.NOUNS, *scene_questions.RELATIONS]
-  return tokenizers.WordTokenizer.build([*words, "what colour shape is the"])
+  return tokenizers.WordTokenizer.build(
+    [*words, "what colour shape is the first"]
+  )
 
 
 def encode_questions(

@@ -1,11 +1,15 @@
 """Questions about scenes that follow relations from object to object.
 
-"what colour is the object nearest the circle left of the red square?" starts at
-the red square and makes two hops. Read from the end, every noun phrase means
-exactly one object of the scene, and each hop is needed: its noun alone fits at
-least two objects besides the one that it starts from.
+"what colour is the object nearest the first circle left of the red square?"
+starts at the red square and makes two hops. Read from the end, every noun
+phrase means exactly one object of the scene, and each hop is needed: its noun
+alone fits at least two objects besides the one that it starts from.
 
-Of two distances the smaller is "nearest" only if the other is at least
+"The first circle left of" is the one with the least distance in x, "above" and
+"below" in y; where it stands among the circles depends on where the hop starts.
+"The circle left of", where there is one only, would always be the leftmost of
+all circles, so that nobody would have to know where the hop starts. Of two
+distances the smaller is "nearest" only if the other is at least
 `NEAREST_MARGIN` pixels larger; else the question is not asked.
 
 After the programs of Hudson and Manning 2019, "GQA: A New Dataset for
@@ -31,11 +35,14 @@ NOUNS = (
   *(f"{colour} object" for colour in scenes.COLOURS),
 )
 NEAREST_MARGIN = 2.0
-MAX_WORDS = 26  # "what colour is", four times "the red object left of", a name
+# "what colour is", four times "the first red object left of", and a name.
+MAX_WORDS = 30
 
 _SHAPE_NOUNS = range(1, 1 + len(scenes.SHAPES))
 _COLOUR_NOUNS = range(1 + len(scenes.SHAPES), len(NOUNS))
 _WALKS = 50
+_AXES = (0, 0, 1, 1)  # along which `scenes.RELATIONS` are measured
+_FAR = 1e9  # pixels
 
 
 class Move(NamedTuple):
@@ -75,7 +82,9 @@ def write_question(question: Question, scene: scenes.Scene) -> str:
   """Writes a question in English."""
   phrase = f"the {scenes.name_object(scene, question.start)}"
   for move in question.moves:
-    phrase = f"the {NOUNS[move.noun]} {RELATIONS[move.relation]} {phrase}"
+    noun, relation = NOUNS[move.noun], RELATIONS[move.relation]
+    which = "" if relation == "nearest" else "first "
+    phrase = f"the {which}{noun} {relation} {phrase}"
   return f"what {question.query} is {phrase}?"
 
 
@@ -93,19 +102,19 @@ def find_moves(scene: scenes.Scene) -> list[list[Move]]:
   # [start, noun, goal]: the objects besides the start that a noun fits.
   others = _match_nouns(scene) & ~np.eye(number, dtype=bool)[:, None]
   needed = others.sum(axis=-1) >= 2
+  offsets = abs(scene.centres[:, None] - scene.centres)
   # [start, relation, noun, goal]; a relation holds in the order goal, start.
   holds = np.moveaxis(scenes.relate(scene.centres), -1, 0)
   candidates = others[:, None] & holds[:, :, None]
-  offsets = scene.centres[:, None] - scene.centres
-  distances = np.sqrt(np.square(offsets).sum(axis=-1))
-  far = np.where(others, distances[:, None], 1e9)
-  first, second = np.sort(far, axis=-1)[..., :2].transpose(2, 0, 1)
+  along = np.moveaxis(offsets[..., _AXES], -1, 1)[:, :, None]
+  on_side = np.where(candidates, along, _FAR)
+  around = np.sqrt(np.square(offsets).sum(axis=-1))
+  around = np.where(others, around[:, None], _FAR)
+  first, second = np.sort(around, axis=-1)[..., :2].transpose(2, 0, 1)
   clear = second - first >= NEAREST_MARGIN
-  allowed = np.concatenate(
-    [candidates.sum(axis=-1) == 1, clear[:, None]], axis=1
-  )
+  allowed = np.concatenate([candidates.any(axis=-1), clear[:, None]], axis=1)
   goals = np.concatenate(
-    [candidates.argmax(axis=-1), far.argmin(axis=-1)[:, None]], axis=1
+    [on_side.argmin(axis=-1), around.argmin(axis=-1)[:, None]], axis=1
   ).tolist()
   return [
     [

@@ -68,6 +68,36 @@ def judge_caption(text, objects):
   )
 
 
+def split_noun(words):
+  """Splits "the [first] [colour] shape or object" off a list of words.
+
+  Returns:
+    Whether it says "first", the words of the noun, and the rest.
+  """
+  assert words[0] == "the"
+  first = words[1] == "first"
+  start = end = 1 + first
+  if words[end] in COLOURS:
+    end += 1
+  assert words[end] in (*SHAPES, "object")
+  return first, words[start : end + 1], words[end + 1 :]
+
+
+def fit(noun, objects):
+  """The objects that the words of a noun fit."""
+  return [
+    o
+    for o in objects
+    if all(word in ("object", o["colour"], o["shape"]) for word in noun)
+  ]
+
+
+def read_outermost(words):
+  """The noun that a phrase starts with, and the relation after it."""
+  _, noun, rest = split_noun(words)
+  return noun, take_relation(rest)[0]
+
+
 def read_phrase(words, objects):
   """The objects on the way to what "the ... [relation the ...]" means.
 
@@ -75,29 +105,17 @@ def read_phrase(words, objects):
     The object that the innermost name means, and so on to the outermost; and
     for each but the first the objects that its noun alone fits.
   """
-  assert words[0] == "the"
-  place = 1
-  colour = shape = None
-  if words[place] in COLOURS:
-    colour = words[place]
-    place += 1
-  if words[place] in SHAPES:
-    shape = words[place]
-  else:
-    assert words[place] == "object"
-  fitting = [
-    o
-    for o in objects
-    if colour in (None, o["colour"]) and shape in (None, o["shape"])
-  ]
-  rest = words[place + 1 :]
+  first, noun, rest = split_noun(words)
+  fitting = fit(noun, objects)
   if not rest:
+    assert not first
     assert len(fitting) == 1, "the innermost name means one object"
     return fitting, []
   relation, rest = take_relation(rest)
   path, crowds = read_phrase(rest, objects)
   fitting = [o for o in fitting if o is not path[-1]]
   crowds = [*crowds, fitting]
+  assert first == (relation != "nearest")
   if relation == "nearest":
     distance = {
       id(o): math.hypot(
@@ -109,6 +127,8 @@ def read_phrase(words, objects):
     gap = distance[id(fitting[1])] - distance[id(fitting[0])]
     assert gap > 1.999, "nearest is beyond doubt"
     return [*path, fitting[0]], crowds
+  axis = "x" if relation in ("left of", "right of") else "y"
   meant = [o for o in fitting if DIRECTIONS[relation](o, path[-1])]
-  assert len(meant) == 1, "a phrase means one object"
+  meant.sort(key=lambda o: abs(o[axis] - path[-1][axis]))
+  assert meant, "a phrase means an object"
   return [*path, meant[0]], crowds
