@@ -40,8 +40,10 @@ def _count_gru(width):
 def _count_reasoning(m):
   square = WIDTH * WIDTH
   read = square + WIDTH + square + WIDTH + _count_gru(2 * WIDTH)
-  hear = 5 * square + WIDTH + (WIDTH + 1) + _count_gru(WIDTH)
-  steps = 2 * (square + WIDTH) + square + WIDTH  # controls, known, memory
+  gate, draw = WIDTH + 1, square + 2 * WIDTH
+  hear = 5 * square + WIDTH + gate + draw + _count_gru(WIDTH)
+  # Controls, from what is known and from the last one; the first memory.
+  steps = 2 * (square + WIDTH) + 2 * square + WIDTH
   return _ask(m) + (_target(m) + 1) * WIDTH + read + hear + steps
 
 

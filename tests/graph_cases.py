@@ -131,11 +131,13 @@ CASES = {
     (4 * 7 + 7)  # nodes
     + 7  # first memory
     + 3 * (3 * 7 + 7)  # the query in each step
-    + 49  # control from memory
+    + 2 * 49  # control from memory, and from the last control
     + (49 + 7 + 49 + 7)  # scores of nodes
     + (14 * 21 + GRU)  # memory from what was read and control
     + (4 * 7 + 49 + 49 + 49 - 28 + 7 + 2 * 7)  # gates: ends, control, features
     + (K * 7 + K)
+    + (49 + 7)
+    + K * 7  # how edges draw attention
     + 2 * 49  # send and walk
     + (7 * 21 + GRU),
     features=True,
@@ -147,10 +149,12 @@ CASES = {
     (4 * 7 + 7)
     + 7
     + 2 * (3 * 7 + 7)
-    + 49
+    + 2 * 49
     + (49 + 7 + 49 + 7)
     + (14 * 21 + GRU)
     + (3 * 49 + 7 + 7 + 1)
+    + (49 + 7)
+    + 7
     + 2 * 49
     + (7 * 21 + GRU),
     weights=False,

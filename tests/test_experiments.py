@@ -62,6 +62,8 @@ EDGES, STEPS, PAIRS = (
 GRAPH_TITLES = {
   "scene_graph_vqa_co_attention": {EDGES},
   "scene_graph_vqa_detected": {STEPS},
+  "scene_graph_vqa_guided": {STEPS},
+  "scene_graph_vqa_no_edges": {STEPS},
   "scene_graph_vqa_reasoning": {STEPS},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},

@@ -19,6 +19,8 @@ from mmjax.experiment import make_init_fn
 from mmjax.trainer import check_settings
 
 CONFIGS = (
+  scene_graph_vqa.scene_graph_vqa_guided,
+  scene_graph_vqa.scene_graph_vqa_no_edges,
   scene_graph_vqa.scene_graph_vqa_reasoning,
   scene_graph_vqa.scene_graph_vqa_detected,
   scene_graph_vqa.scene_graph_vqa_co_attention,

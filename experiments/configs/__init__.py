@@ -28,6 +28,8 @@ ALL = (
   stamp_matching.stamp_matching_pooled,
   stamp_matching.stamp_matching_attention,
   stamp_matching.stamp_matching_graph,
+  scene_graph_vqa.scene_graph_vqa_guided,
+  scene_graph_vqa.scene_graph_vqa_no_edges,
   scene_graph_vqa.scene_graph_vqa_reasoning,
   scene_graph_vqa.scene_graph_vqa_detected,
   scene_graph_vqa.scene_graph_vqa_co_attention,

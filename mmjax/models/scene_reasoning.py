@@ -101,8 +101,10 @@ class SceneReasoning(nn.Module):
       train: whether dropout is on.
 
     Returns:
-      What the head returns, for instance {"logits": [B, C]}; with a detector
-      also `detections` of I pictures.
+      What the head returns, for instance {"logits": [B, C]}; `step_scores`
+      float32 [B, S, K], whose softmax is where each step looked; `node_places`
+      [I, K, 2] and `node_mask` [I, K] of the objects; with a detector also
+      `detections` of I pictures.
 
     Raises:
       ValueError: other encoders than those that are needed; see
@@ -128,17 +130,23 @@ class SceneReasoning(nn.Module):
       objects.mask[index],
     )
     query = self._read_question(words)
-    memory = self.reasoning(graph, query, words=words, train=train)
+    walk = self.reasoning.walk(graph, query, words=words, train=train)
     asked = Dense(
       self.reasoning.width,
       dtype=self.reasoning.dtype,
       param_dtype=self.reasoning.param_dtype,
       name="asked",
     )(query)
-    tokens = jnp.stack([memory, asked], axis=1)
+    tokens = jnp.stack([walk.memory, asked], axis=1)
     there = jnp.ones(tokens.shape[:2], bool)
     found = Tokens(tokens, there, group_sizes=(1, 1))
-    return {**self.head(found, train=train), **extra}
+    return {
+      **self.head(found, train=train),
+      "step_scores": walk.scores,
+      "node_places": objects.values[..., -2:],
+      "node_mask": objects.mask,
+      **extra,
+    }
 
   def _find_objects(
     self, batch: Batch, train: bool

@@ -1,4 +1,7 @@
-r"""Messages through gates that a control vector opens, heard by a GRU.
+r"""Messages through gates that a control vector opens, and attention drawn.
+
+Nodes hear through the gates and are updated by a GRU; and where attention was,
+each edge draws it on, by a score, to the node that it enters.
 
 Li et al. 2016, "Gated Graph Sequence Neural Networks",
 https://arxiv.org/abs/1511.05493 (nodes updated by a GRU); Hudson and Manning
@@ -20,6 +23,22 @@ from mmjax.nn.edges import EdgeList, EdgeMatrix
 from mmjax.nn.recurrent import gru_step
 
 
+def weigh_types(edges: EdgeList | EdgeMatrix, values: Array) -> Array:
+  """Weighs numbers of edges, and adds up those of all types of a pair.
+
+  Args:
+    edges: the edges, with weights.
+    values: [B, E], [B, N, N] or [B, K, N, N].
+
+  Returns:
+    float32 [B, E] or [B, N, N]; zero for absent edges.
+  """
+  values = values.astype(jnp.float32)
+  if values.ndim == 4:
+    return (edges.adjacency * values).sum(axis=1)
+  return edges.factors() * values
+
+
 def pass_gated(
   edges: EdgeList | EdgeMatrix, gates: Array, values: Array
 ) -> Array:
@@ -39,14 +58,30 @@ def pass_gated(
     [B, N, D]; zeros for nodes that no edge enters.
   """
   num_nodes = values.shape[1]
-  factors = edges.factors()
-  count = edges.sum_entering(factors, num_nodes)
-  if gates.ndim == 4:
-    shares = (edges.adjacency * gates.astype(jnp.float32)).sum(axis=1)
-  else:
-    shares = factors * gates.astype(jnp.float32)
-  out = edges.collect(shares[..., None], values[:, :, None], num_nodes)
+  count = edges.sum_entering(edges.factors(), num_nodes)
+  shares = weigh_types(edges, gates)[..., None]
+  out = edges.collect(shares, values[:, :, None], num_nodes)
   return out[:, :, 0] / jnp.sqrt(1.0 + count)[..., None].astype(values.dtype)
+
+
+def draw_attention(
+  edges: EdgeList | EdgeMatrix, scores: Array, attention: Array
+) -> Array:
+  r"""Sums the scores of edges that leave where attention is.
+
+  .. math:: d_r = \sum_s w_{rs} e_{rs} a_s
+
+  Args:
+    edges: the edges, with weights w.
+    scores: [B, E], [B, N, N] or [B, K, N, N].
+    attention: [B, N].
+
+  Returns:
+    float32 [B, N], at the nodes that edges enter.
+  """
+  shares = weigh_types(edges, scores)[..., None]
+  attention = attention.astype(jnp.float32)[..., None, None]
+  return edges.collect(shares, attention, attention.shape[1])[:, :, 0, 0]
 
 
 class GatedUpdate(nn.Module):
@@ -91,7 +126,7 @@ class GatedUpdate(nn.Module):
 
 
 class GatedMessages(nn.Module):
-  """One round of messages: nodes hear neighbours and where attention was.
+  """One round: nodes hear neighbours, and attention is drawn along edges.
 
   Attributes:
     width: width of nodes and control.
@@ -112,7 +147,7 @@ class GatedMessages(nn.Module):
     attention: Array,
     edges: EdgeList | EdgeMatrix,
     control: Array,
-  ) -> tuple[Array, Array]:
+  ) -> tuple[Array, Array, Array]:
     """Passes messages once.
 
     Args:
@@ -122,8 +157,9 @@ class GatedMessages(nn.Module):
       control: [B, width].
 
     Returns:
-      The new nodes [B, N, width], and the gates, zero for absent edges: [B, E],
-      or [B, N, N] for a matrix, [B, K, N, N] with K types.
+      The new nodes [B, N, width]; the gates, zero for absent edges: [B, E],
+      or [B, N, N] for a matrix, [B, K, N, N] with K types; and how much the
+      edges draw attention to each node, float32 [B, N].
 
     Raises:
       ValueError: the edges do not have the types that are asked for.
@@ -140,32 +176,41 @@ class GatedMessages(nn.Module):
       features = edges.features.astype(self.dtype)
       opening = opening + self._dense(features, "edge", use_bias=False)
     hidden = nn.tanh(opening)
-    gates = Dense(
-      self.num_types or 1,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="gate",
-    )(hidden)
-    gates, there = self._pick_types(gates, edges)
+    gates, there = self._read(hidden, edges, "gate", use_bias=True)
     gates = jnp.where(there, nn.sigmoid(gates), 0)
+    wanted = edges.at_all(self._dense(control, "wanted"))
+    draws, _ = self._read(hidden * wanted, edges, "draw", use_bias=False)
+    drawn = draw_attention(edges, jnp.where(there, draws, 0), attention)
     sent = self._dense(nodes, "send", use_bias=False)
     walked = self._dense(nodes, "walk", use_bias=False)
     sent = sent + attention[..., None].astype(self.dtype) * walked
     nodes = GatedUpdate(
       self.width, dtype=self.dtype, param_dtype=self.param_dtype, name="update"
     )(nodes, pass_gated(edges, gates, sent))
-    return nodes, gates
+    return nodes, gates, drawn
 
-  def _pick_types(
-    self, gates: Array, edges: EdgeList | EdgeMatrix
+  def _read(
+    self,
+    hidden: Array,
+    edges: EdgeList | EdgeMatrix,
+    name: str,
+    *,
+    use_bias: bool,
   ) -> tuple[Array, Array]:
-    """Takes those of each edge's type from [B, *, K]; tells which edges are."""
+    """Reads a number of each edge, of its type; tells which edges there are."""
+    numbers = Dense(
+      self.num_types or 1,
+      use_bias=use_bias,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name=name,
+    )(hidden)
     if self.num_types is None:
-      return gates[..., 0], edges.factors() > 0
+      return numbers[..., 0], edges.factors() > 0
     if isinstance(edges, EdgeList):
-      own = jnp.take_along_axis(gates, edges.types[..., None], axis=-1)
+      own = jnp.take_along_axis(numbers, edges.types[..., None], axis=-1)
       return own[..., 0], edges.factors() > 0
-    return jnp.moveaxis(gates, -1, 1), edges.adjacency > 0
+    return jnp.moveaxis(numbers, -1, 1), edges.adjacency > 0
 
   def _dense(self, inputs: Array, name: str, *, use_bias: bool = True) -> Array:
     return Dense(

@@ -1,10 +1,12 @@
 r"""Reasoning over a graph in steps, guided by a query.
 
-In each step a control vector, made of the query and of what is known already,
-attends over the nodes; a gated memory reads what it attends to; and the nodes
-hear along the edges, which the control opens or closes, from neighbours and how
-much those were attended to. So attention can walk along edges of one kind in
-one step and of another kind in the next.
+In each step a control vector, made of the query, of the last control and of
+what is known already, attends over the nodes, and a gated memory reads what it
+attends to. From the second step on the nodes hear first along the edges, which
+the control opens or closes, from neighbours and how much those were attended
+to; and edges that fit the control draw attention from there to where they lead.
+So attention can walk along edges of one kind in one step and of another kind in
+the next.
 
 Hudson and Manning 2018, "Compositional Attention Networks for Machine
 Reasoning" (MAC), https://arxiv.org/abs/1803.03067: a fixed number of steps, in
@@ -17,13 +19,14 @@ Networks", https://arxiv.org/abs/1511.05493.
 
 Differs from the papers: the query may be one vector without words, and then the
 control is a projection of it for each step; what is known steers the control
-through the memory and not through the last control; the memory is gated
-by a GRU, not written by a dense layer; what nodes know changes from step to
-step, and attention reaches a neighbour through it, not by multiplying
-probabilities; there is no alphabet of concepts.
+through the memory, too; the memory is gated by a GRU, not written by a dense
+layer; what nodes know changes from step to step; edges add to the scores of
+nodes, where the second paper multiplies probabilities; there is no alphabet of
+concepts.
 """
 
 import flax.linen as nn
+import flax.struct
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
@@ -33,10 +36,26 @@ from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
 from mmjax.nn.message_passing import prepare_edges
 
 
+@flax.struct.dataclass
+class Walk:
+  """What came of some steps over a graph.
+
+  Attributes:
+    memory: [B, width], after the last step.
+    scores: float32 [B, S, N], whose softmax is the attention of each step; very
+      low for absent nodes.
+  """
+
+  memory: Array
+  scores: Array
+
+
+_LOWEST = jnp.finfo(jnp.float32).min
+
+
 def attend_nodes(scores: Array, mask: Array) -> Array:
   """Turns scores [B, N] into float32 shares [B, N]; zeros if none is there."""
-  lowest = jnp.finfo(jnp.float32).min
-  scores = jnp.where(mask, scores.astype(jnp.float32), lowest)
+  scores = jnp.where(mask, scores.astype(jnp.float32), _LOWEST)
   return jnp.where(mask, nn.softmax(scores), 0.0)
 
 
@@ -85,8 +104,13 @@ class NodeReader(nn.Module):
 
   @nn.compact
   def __call__(
-    self, nodes: Array, mask: Array, control: Array, memory: Array
-  ) -> tuple[Array, Array]:
+    self,
+    nodes: Array,
+    mask: Array,
+    control: Array,
+    memory: Array,
+    drawn: Array | None = None,
+  ) -> tuple[Array, Array, Array]:
     """Reads once.
 
     Args:
@@ -94,9 +118,11 @@ class NodeReader(nn.Module):
       mask: bool [B, N], True = present.
       control: [B, width].
       memory: [B, width].
+      drawn: [B, N], added to the scores, or None.
 
     Returns:
-      The new memory [B, width], and the attention, float32 [B, N].
+      The new memory [B, width], the attention, float32 [B, N], and the scores
+      that it was made of.
     """
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     hidden = Dense(self.width, name="node", **dtypes)(nodes)
@@ -105,13 +131,16 @@ class NodeReader(nn.Module):
     )
     scores = Dense(1, use_bias=False, name="score", **dtypes)(
       nn.tanh(hidden + wanted[:, None])
-    )
-    shares = attend_nodes(scores[..., 0], mask)
+    )[..., 0].astype(jnp.float32)
+    if drawn is not None:
+      scores = scores + drawn
+    scores = jnp.where(mask, scores, _LOWEST)
+    shares = attend_nodes(scores, mask)
     read = jnp.einsum("bn,bnd->bd", shares.astype(self.dtype), nodes)
     memory = GatedUpdate(self.width, name="memory", **dtypes)(
       memory, jnp.concatenate([read, control], axis=-1)
     )
-    return memory, shares
+    return memory, shares, scores
 
 
 class GraphReasoning(nn.Module):
@@ -127,6 +156,8 @@ class GraphReasoning(nn.Module):
     width: width of nodes, control and memory.
     num_steps: how often nodes are attended to; messages pass in between.
     num_types: types of edges, or None to leave types out.
+    use_edges: whether anything passes along edges; if not, each step is just
+      another look at the nodes.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -134,10 +165,10 @@ class GraphReasoning(nn.Module):
   width: int
   num_steps: int = 4
   num_types: int | None = None
+  use_edges: bool = True
   dtype: str = "float32"
   param_dtype: str = "float32"
 
-  @nn.compact
   def __call__(
     self,
     graph: AnyGraph,
@@ -146,6 +177,18 @@ class GraphReasoning(nn.Module):
     words: Tokens | None = None,
     train: bool,
   ) -> Array:
+    """Returns the memory [B, width] of a walk; see `walk`."""
+    return self.walk(graph, query, words=words, train=train).memory
+
+  @nn.compact
+  def walk(
+    self,
+    graph: AnyGraph,
+    query: Array,
+    *,
+    words: Tokens | None = None,
+    train: bool,
+  ) -> Walk:
     """Reasons over a graph.
 
     Args:
@@ -157,7 +200,7 @@ class GraphReasoning(nn.Module):
       train: not used; layers of graphs are called alike.
 
     Returns:
-      The memory [B, width] after the last step.
+      The memory after the last step, and where each step looked.
 
     Raises:
       ValueError: no step, a query that does not fit, edges without the types
@@ -179,21 +222,26 @@ class GraphReasoning(nn.Module):
     ).astype(self.dtype)
     memory = jnp.broadcast_to(memory, (query.shape[0], self.width))
     known = Dense(self.width, use_bias=False, name="control", **dtypes)
+    follow = Dense(self.width, use_bias=False, name="follow", **dtypes)
     read = NodeReader(self.width, name="read", **dtypes)
     look_up = WordReader(self.width, name="look_up", **dtypes)
     hear = GatedMessages(self.width, self.num_types, name="hear", **dtypes)
+    control = shares = drawn = None
+    all_scores = []
     for number in range(self.num_steps):
       asked = Dense(self.width, name=f"control_{number}", **dtypes)(query)
-      control = nn.tanh(asked + known(memory))
+      asked = asked + known(memory)
+      control = nn.tanh(asked + follow(control) if number else asked)
       if words is not None:
         control, looked = look_up(words, control)
         self.sow("intermediates", "words", looked)
-      memory, shares = read(nodes, tokens.mask, control, memory)
-      self.sow("intermediates", "nodes", shares)
-      if number + 1 < self.num_steps:
-        nodes, gates = hear(nodes, shares, edges, control)
+      if number and self.use_edges:
+        nodes, gates, drawn = hear(nodes, shares, edges, control)
         self.sow("intermediates", "gates", gates)
-    return memory
+      memory, shares, scores = read(nodes, tokens.mask, control, memory, drawn)
+      self.sow("intermediates", "nodes", shares)
+      all_scores.append(scores)
+    return Walk(memory, jnp.stack(all_scores, axis=1))
 
   def _check(self, values: Array, query: Array) -> None:
     """Raises ValueError for what cannot be meant."""

@@ -15,6 +15,7 @@ from mmjax.encoders.text import TransformerEncoder
 from mmjax.heads.classifier import Classifier
 from mmjax.losses.cross_entropy import CrossEntropy
 from mmjax.losses.detection import AnswerAndDetection
+from mmjax.losses.guidance import Guided
 from mmjax.models.scene_reasoning import SceneReasoning, read_triples
 from mmjax.nn.detection import CellDetector
 from mmjax.nn.graph_reasoning import GraphReasoning
@@ -29,24 +30,32 @@ def batch():
 
 
 def make_model(kind, dtype="float32"):
-  encoders = {"text": TransformerEncoder(24, 6, 0, 1, 7, 26, dtype=dtype)}
+  encoders = {"text": TransformerEncoder(25, 6, 0, 1, 7, 30, dtype=dtype)}
   detector = None
   if kind == "detected":
     encoders["image"] = GridEncoder(7, features=(3, 5), dtype=dtype)
     detector = CellDetector((6, 4, 2), hidden=11, dtype=dtype)
   return SceneReasoning(
     encoders,
-    GraphReasoning(7, num_steps=3, num_types=4, dtype=dtype),
+    GraphReasoning(
+      7,
+      num_steps=3,
+      num_types=4,
+      use_edges=kind != "no_edges",
+      dtype=dtype,
+    ),
     Classifier(10, hidden=11, dtype=dtype),
     detector,
   )
 
 
 def make_loss(kind):
-  return CrossEntropy() if kind == "given" else AnswerAndDetection()
+  if kind == "detected":
+    return Guided(AnswerAndDetection())
+  return CrossEntropy() if kind == "given" else Guided(CrossEntropy())
 
 
-every = pytest.mark.parametrize("kind", ["given", "detected"])
+every = pytest.mark.parametrize("kind", ["given", "no_edges", "detected"])
 
 
 @every
@@ -65,6 +74,7 @@ def test_outputs_and_gradients(kind, batch):
   )
   assert outputs["logits"].shape == (24, 10)
   assert outputs["logits"].dtype == jnp.float32
+  assert outputs["step_scores"].shape == (24, 3, 8)
   assert ("detections" in outputs) == (kind == "detected")
   assert make_loss(kind)(outputs, batch).shape == (24,)
   if kind == "detected":  # no object is sure yet: show it some
@@ -108,6 +118,19 @@ def test_triples_become_the_relations_that_hold(batch):
     holds = scenes.relate(batch["objects"][row, :, -2:])
     holds = holds & mask & mask[:, None]
     np.testing.assert_array_equal(adjacency[row], np.swapaxes(holds, 1, 2))
+
+
+def test_without_edges_relations_have_no_influence(batch):
+  for kind, same in (("no_edges", True), ("given", False)):
+    model = make_model(kind)
+    variables = random_variables(
+      functools.partial(model.init, train=False), batch
+    )
+    run = jax.jit(functools.partial(model.apply, train=False))
+    before = run(variables, batch)["logits"]
+    other = batch["graph_receivers"][:, ::-1]
+    after = run(variables, dict(batch, graph_receivers=other))["logits"]
+    assert np.allclose(before, after) == same
 
 
 def test_a_detector_needs_an_encoder(batch):

@@ -139,23 +139,57 @@ def _gru(params, state, inputs):
   return (1 - update) * new + update * state
 
 
+def dense(params, inputs):
+  return inputs @ params["kernel"] + params.get("bias", 0)
+
+
+def _hear(params, nodes, shares, edges, control):
+  new, drawn = {}, {}
+  for r in nodes:
+    message, count, drawn[r] = np.zeros(7), 0.0, 0.0
+    for s, to, weight, features, kind in edges:
+      if to != r:
+        continue
+      opening = dense(params["sender"], nodes[s])
+      opening = opening + dense(params["receiver"], nodes[r])
+      opening = opening + dense(params["control"], control)
+      if features is not None:
+        opening = opening + dense(params["edge"], features)
+      hidden = np.tanh(opening)
+      gate = 1 / (1 + np.exp(-dense(params["gate"], hidden)[kind or 0]))
+      sent = dense(params["send"], nodes[s])
+      sent = sent + shares[s] * dense(params["walk"], nodes[s])
+      message += weight * gate * sent
+      count += weight
+      fit = dense(params["draw"], hidden * dense(params["wanted"], control))
+      drawn[r] += weight * shares[s] * fit[kind or 0]
+    new[r] = _gru(params["update"], nodes[r], message / np.sqrt(1 + count))
+  return new, drawn
+
+
 def _reasoning(graph, params, num_steps):
   out = np.zeros((B, 7))
-  dense = lambda p, x: x @ p["kernel"] + p.get("bias", 0)  # noqa: E731
   read, hear = params["read"], params["hear"]
   for b in range(B):
     present = np.nonzero(graph.node_mask[b])[0]
     edges = _edges_of(graph, b, False)
     nodes = {i: dense(params["node"], graph.nodes[b, i]) for i in present}
-    memory = params["memory"]
+    memory, control, shares = params["memory"], None, None
     for step in range(num_steps):
       asked = dense(params[f"control_{step}"], np.asarray(QUERY)[b])
-      control = np.tanh(asked + dense(params["control"], memory))
+      asked = asked + dense(params["control"], memory)
+      if step:
+        asked = asked + dense(params["follow"], control)
+      control = np.tanh(asked)
+      drawn = dict.fromkeys(present, 0.0)
+      if step:
+        nodes, drawn = _hear(hear, nodes, shares, edges, control)
       wanted = dense(read["control"], control)
       scores = np.array(
         [
           np.tanh(dense(read["node"], nodes[i]) + wanted)
           @ read["score"]["kernel"][:, 0]
+          + drawn[i]
           for i in present
         ]
       )
@@ -163,25 +197,6 @@ def _reasoning(graph, params, num_steps):
       shares = dict(zip(present, shares / shares.sum(), strict=True))
       seen = sum(shares[i] * nodes[i] for i in present)
       memory = _gru(read["memory"], memory, np.concatenate([seen, control]))
-      new = {}
-      for r in present:
-        message, count = np.zeros(7), 0.0
-        for s, to, weight, features, kind in edges:
-          if to != r:
-            continue
-          opening = dense(hear["sender"], nodes[s])
-          opening = opening + dense(hear["receiver"], nodes[r])
-          opening = opening + dense(hear["control"], control)
-          if features is not None:
-            opening = opening + dense(hear["edge"], features)
-          gate = dense(hear["gate"], np.tanh(opening))[kind or 0]
-          gate = 1 / (1 + np.exp(-gate))
-          sent = dense(hear["send"], nodes[s])
-          sent = sent + shares[s] * dense(hear["walk"], nodes[s])
-          message += weight * gate * sent
-          count += weight
-        new[r] = _gru(hear["update"], nodes[r], message / np.sqrt(1 + count))
-      nodes = new
     out[b] = memory
   return out
 
