@@ -9,7 +9,8 @@ of the same experiment, the row names them. Runs without scores are left out and
 named, with exit code 1. Accuracy is the mean over runs with
 Student's 95 % interval; minutes are those of training, compilation and
 evaluations included, the mean over runs. `--also` adds any score that
-`evaluate` has written, one column for each type, say, of a score by type.
+`evaluate` has written, `parameters` among them; one column for each type, say,
+of a score by type.
 """
 
 import argparse
@@ -171,12 +172,15 @@ def _make_row(name: str, group: Sequence[_Run]) -> str:
 def _tell_mean(values: Sequence[float | None], digits: int = 1) -> str:
   """Writes the mean with its interval in percent, if all values are there.
 
-  What is above 1 is no share, and is written as it is.
+  What is above 1 is no share, and is written as it is; a count that all runs
+  have alike, such as `parameters`, without an interval.
   """
   from mmjax.report.intervals import student_t
 
   if any(value is None for value in values):
     return ""
+  if isinstance(values[0], int) and len(set(values)) == 1 and values[0] > 1:
+    return f"{values[0]:,}"
   scale = 100 if max(values) <= 1 else 1
   interval = student_t([float(value) for value in values])
   text = f"{scale * interval.estimate:.{digits}f}"

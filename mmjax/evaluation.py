@@ -44,6 +44,11 @@ class TrainedModel:
   assets: Mapping[str, Any]
   step: int
 
+  @property
+  def num_parameters(self) -> int:
+    """How many numbers were trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -101,6 +106,7 @@ class Evaluated:
       "step": self.trained.step,
       "split": self.split,
       "num_examples": self.scores["num_examples"],
+      "parameters": self.trained.num_parameters,
       "accuracy": self.scores["accuracy"],
       "accuracy_interval": [self.accuracy.low, self.accuracy.high],
       **{n: score for n, score in self.scores.items() if n not in apart},

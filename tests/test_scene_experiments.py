@@ -28,11 +28,13 @@ CONFIGS = (
   scene_matching.scene_matching_pooled,
   scene_matching.scene_matching_attention,
   scene_matching.scene_matching_graph,
+  scene_matching.scene_matching_phrases,
 )
 STAMPS = (
   stamp_matching.stamp_matching_pooled,
   stamp_matching.stamp_matching_attention,
   stamp_matching.stamp_matching_graph,
+  stamp_matching.stamp_matching_phrases,
 )
 SMALL = ("width=8", "data.num_scenes=3", "data.num_eval_scenes=2")
 

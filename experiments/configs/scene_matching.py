@@ -1,6 +1,6 @@
 """Scenes and captions of two to five relations: which caption is true?
 
-Three experiments on the generated scenes with given objects; they share the
+Four experiments on the generated scenes with given objects; they share the
 encoders and the loss and differ in what scores a pair. The text alone is right
 for half.
 """
@@ -20,8 +20,10 @@ from mmjax.training.optimizer import AdamW
 
 
 @auto_config
-def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
-  """The parts that all three experiments share."""
+def scene_matching(
+  name, matcher, num_candidates, num_steps, batch_size, width, dtype, seed
+):
+  """The parts that all four experiments share."""
   return Experiment(
     name=name,
     model=MatchingModel(
@@ -40,7 +42,7 @@ def scene_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
         ),
       },
       matcher=matcher,
-      num_candidates=2,
+      num_candidates=num_candidates,
       num_eval_candidates=100,
     ),
     data=SceneMatching(task="choice", num_scenes=10_000, num_eval_scenes=1_000),
@@ -79,6 +81,7 @@ def scene_matching_pooled(
   return scene_matching(
     name="scene_matching_pooled",
     matcher=PooledMatcher(width=width, dtype=dtype),
+    num_candidates=batch_size,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,
@@ -104,6 +107,7 @@ def scene_matching_attention(
     matcher=CrossAttentionMatcher(
       width=width, num_heads=4, num_rounds=3, mlp_dim=2 * width, dtype=dtype
     ),
+    num_candidates=2,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,
@@ -129,6 +133,38 @@ def scene_matching_graph(
     matcher=GraphMatcher(
       width=width, num_heads=4, num_rounds=3, mlp_dim=2 * width, dtype=dtype
     ),
+    num_candidates=2,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    width=width,
+    dtype=dtype,
+    seed=seed,
+  )
+
+
+@auto_config
+def scene_matching_phrases(
+  width: int = 64,
+  num_steps: int = 1500,
+  batch_size: int = 64,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Control: the graph without its edges within objects and within phrases.
+
+  python -m experiments.train scene_matching_phrases --workdir runs/matching
+  """
+  return scene_matching(
+    name="scene_matching_phrases",
+    matcher=GraphMatcher(
+      width=width,
+      num_heads=4,
+      num_rounds=3,
+      mlp_dim=2 * width,
+      within=False,
+      dtype=dtype,
+    ),
+    num_candidates=2,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,

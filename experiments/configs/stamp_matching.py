@@ -1,6 +1,6 @@
 """Stamps and their captions: 549 pictures to learn from, 118 to be tested.
 
-Three experiments from pixels; they share the encoders and the loss and differ
+Four experiments from pixels; they share the encoders and the loss and differ
 in what scores a pair. False captions are those of other pictures of the same
 category, so that the category alone is right for half.
 """
@@ -20,8 +20,10 @@ from mmjax.training.optimizer import AdamW
 
 
 @auto_config
-def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
-  """The parts that all three experiments share."""
+def stamp_matching(
+  name, matcher, num_candidates, num_steps, batch_size, width, dtype, seed
+):
+  """The parts that all four experiments share."""
   return Experiment(
     name=name,
     model=MatchingModel(
@@ -41,7 +43,7 @@ def stamp_matching(name, matcher, num_steps, batch_size, width, dtype, seed):
         ),
       },
       matcher=matcher,
-      num_candidates=8,
+      num_candidates=num_candidates,
       num_eval_candidates=118,
     ),
     data=Stamps(task="matching", image_size=32),
@@ -80,6 +82,7 @@ def stamp_matching_pooled(
   return stamp_matching(
     name="stamp_matching_pooled",
     matcher=PooledMatcher(width=width, dtype=dtype),
+    num_candidates=batch_size,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,
@@ -105,6 +108,7 @@ def stamp_matching_attention(
     matcher=CrossAttentionMatcher(
       width=width, num_heads=4, num_rounds=2, mlp_dim=2 * width, dtype=dtype
     ),
+    num_candidates=8,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,
@@ -130,6 +134,38 @@ def stamp_matching_graph(
     matcher=GraphMatcher(
       width=width, num_heads=4, num_rounds=2, mlp_dim=2 * width, dtype=dtype
     ),
+    num_candidates=8,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    width=width,
+    dtype=dtype,
+    seed=seed,
+  )
+
+
+@auto_config
+def stamp_matching_phrases(
+  width: int = 64,
+  num_steps: int = 600,
+  batch_size: int = 32,
+  dtype: str = "float32",
+  seed: int = 0,
+):
+  """Control: the graph without its edges within cells and within phrases.
+
+  python -m experiments.train stamp_matching_phrases --workdir runs/st_graph
+  """
+  return stamp_matching(
+    name="stamp_matching_phrases",
+    matcher=GraphMatcher(
+      width=width,
+      num_heads=4,
+      num_rounds=2,
+      mlp_dim=2 * width,
+      within=False,
+      dtype=dtype,
+    ),
+    num_candidates=8,
     num_steps=num_steps,
     batch_size=batch_size,
     width=width,

@@ -44,23 +44,35 @@ def encode_phrases(spans: Sequence[Sequence[tuple[int, int]]]) -> tuple:
   return padded, mask
 
 
-def choose_others(
+def list_others(
   captions: Sequence[str], categories: Sequence[str]
-) -> np.ndarray:
-  """Chooses for each picture another one with another caption.
+) -> list[np.ndarray]:
+  """Lists for each picture those whose captions can be its false ones.
 
-  It is of the same category if there is one, and always the same one.
+  They have another caption, and are of the same category if any such are.
 
   Returns:
-    int [n]; a picture's own number if all captions are equal.
+    n arrays of numbers; a picture's own number if all captions are equal.
   """
   captions, categories = np.array(captions), np.array(categories)
-  chosen = np.arange(len(captions))
+  lists = []
   for row in range(len(captions)):
     others = np.flatnonzero(captions != captions[row])
     alike = others[categories[others] == categories[row]]
     found = alike if len(alike) else others
-    if len(found):
-      rng = np.random.default_rng([len(captions), row])
-      chosen[row] = found[rng.integers(len(found))]
-  return chosen
+    lists.append(found if len(found) else np.array([row]))
+  return lists
+
+
+def choose_others(others: Sequence[np.ndarray]) -> np.ndarray:
+  """Chooses one of what `list_others` gave for each picture, always the same.
+
+  Returns:
+    int [n].
+  """
+  return np.array(
+    [
+      found[np.random.default_rng([len(others), row]).integers(len(found))]
+      for row, found in enumerate(others)
+    ]
+  )

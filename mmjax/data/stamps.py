@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.array_types import FALSE_CAPTION
 from mmjax.data import (
   arrays,
   collation,
   packages,
+  pipeline,
   prepare,
   records,
   stamp_pairs,
@@ -42,7 +44,8 @@ class Stamps(arrays.ArrayData):
   For matching it also holds `phrase_spans` int32 [B, 8, 2] and `phrase_mask`,
   see `stamp_pairs`, and a false caption, `negative` [B, T],
   `negative_phrase_spans` and their masks: that of another picture, of the same
-  category if there is one, and with other words of the vocabulary. With
+  category if there is one, and with other words of the vocabulary; in training
+  another one at each visit. With
   `task="matching"` the `label` is 1, the place of the true one of (negative,
   text).
 
@@ -138,6 +141,41 @@ class Stamps(arrays.ArrayData):
       "example_mask": np.ones(number, bool),
     }
 
+  def train_batches(
+    self,
+    assets: Mapping[str, Any],
+    *,
+    batch_size: int,
+    seed: int,
+    num_shards: int = 1,
+  ) -> pipeline.Batches:
+    """Returns endless training batches; see `ArrayData.train_batches`.
+
+    For matching a picture has another false caption at each visit, so that none
+    can be learned by heart: it is drawn by seed and number of the batch.
+    """
+    batches = super().train_batches(
+      assets, batch_size=batch_size, seed=seed, num_shards=num_shards
+    )
+    if self.task != "matching":
+      return batches
+    read = self._read("train")
+    captions = self._encode_captions(read, assets)
+    others = _list_others(captions["text"], read)
+    rows = {key: row for row, key in enumerate(self.record_ids("train", None))}
+
+    def redraw(
+      numbered: collation.NumberedBatch, rng: np.random.Generator
+    ) -> collation.NumberedBatch:
+      chosen = [rng.choice(others[rows[key]]) for key in numbered.record_ids]
+      false = {
+        name: captions[true][chosen].reshape(numbered.batch[name].shape)
+        for true, name in FALSE_CAPTION.items()
+      }
+      return numbered._replace(batch={**numbered.batch, **false})
+
+    return pipeline.Batches(batches.dataset.random_map(redraw), None)
+
   def _encode_captions(
     self, read: Sequence[Mapping[str, Any]], assets: Mapping[str, Any]
   ) -> collation.Batch:
@@ -156,15 +194,10 @@ class Stamps(arrays.ArrayData):
       "phrase_spans": spans,
       "phrase_mask": there,
     }
-    # Captions that differ in unknown words only cannot be told apart.
-    told = [" ".join(map(str, one.ids)) for one in encoded]
-    other = stamp_pairs.choose_others(told, [r["category"] for r in read])
+    other = stamp_pairs.choose_others(_list_others(own["text"], read))
     return {
       **own,
-      "negative": own["text"][other],
-      "negative_mask": own["text_mask"][other],
-      "negative_phrase_spans": spans[other],
-      "negative_phrase_mask": there[other],
+      **{FALSE_CAPTION[key]: values[other] for key, values in own.items()},
       "caption_id": np.array([first[c] for c in captions], np.int32),
     }
 
@@ -187,8 +220,8 @@ class Stamps(arrays.ArrayData):
       )
     return np.array([assets["labels"].index(c) for c in categories], np.int32)
 
-  def record_ids(self, split: str, num_rows: int) -> list[str]:
-    """Returns the ids `<split>/<name>` of the first pictures."""
+  def record_ids(self, split: str, num_rows: int | None) -> list[str]:
+    """Returns the ids `<split>/<name>` of the first pictures, None of all."""
     return [f"{split}/{r['name']}" for r in self._read(split)[:num_rows]]
 
   def blank_batch(self) -> collation.Batch:
@@ -252,6 +285,14 @@ class Stamps(arrays.ArrayData):
         f"stamps have no split {split!r}; they have {', '.join(SPLITS)}"
       )
     return _read_split(packages.cache_dir(), split)
+
+
+def _list_others(
+  ids: np.ndarray, read: Sequence[Mapping[str, Any]]
+) -> list[np.ndarray]:
+  """Lists false captions by what can be told: unknown words are all one."""
+  told = [" ".join(map(str, one)) for one in ids]
+  return stamp_pairs.list_others(told, [r["category"] for r in read])
 
 
 @functools.cache

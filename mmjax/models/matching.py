@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from mmjax.array_types import Array, Batch
+from mmjax.array_types import FALSE_CAPTION, Array, Batch
 from mmjax.models.encode import encode_modalities
 from mmjax.nn.matching import Pairs, Phrases
 
@@ -72,9 +72,8 @@ class MatchingModel(nn.Module):
   """Encoders of a picture and of a caption, and a score of each pair.
 
   Of a batch it reads `text` [B, T], `phrase_spans` [B, P, 2] and their masks;
-  the same of a false caption, under the names `negative` and
-  `negative_phrase_spans`; the modality of the encoder of regions; and what
-  `find_true_candidates` does.
+  the same of a false caption, see `FALSE_CAPTION`; the modality of the encoder
+  of regions; and what `find_true_candidates` does.
 
   Attributes:
     encoders: of "text", and of the regions under their key in the batch, say
@@ -120,15 +119,14 @@ class MatchingModel(nn.Module):
     regions = encode_modalities(
       {modality: self.encoders[modality]}, batch, train=train
     )[modality]
+    captions = {
+      true: jnp.concatenate([batch[true], batch[false]])
+      for true, false in FALSE_CAPTION.items()
+    }
     words = self.encoders["text"](
-      _stack(batch, "text", "negative"),
-      _stack(batch, "text_mask", "negative_mask"),
-      train=train,
+      captions["text"], captions["text_mask"], train=train
     )
-    phrases = Phrases(
-      _stack(batch, "phrase_spans", "negative_phrase_spans"),
-      _stack(batch, "phrase_mask", "negative_phrase_mask"),
-    )
+    phrases = Phrases(captions["phrase_spans"], captions["phrase_mask"])
     own = jnp.arange(number)[:, None]
     index = (own + jnp.arange(candidates)) % number
     # The false captions stand behind the true ones.
@@ -162,8 +160,3 @@ class MatchingModel(nn.Module):
         f" {', '.join(sorted(batch))}"
       )
     return regions[0]
-
-
-def _stack(batch: Batch, true: str, false: str) -> Array:
-  """Joins what true captions have and what false ones do: [2 B, ...]."""
-  return jnp.concatenate([batch[true], batch[false]])

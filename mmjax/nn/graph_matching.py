@@ -16,7 +16,7 @@ from mmjax.nn.edges import EdgeMatrix
 from mmjax.nn.graph_convolution import GraphConvolution
 from mmjax.nn.graph_dot_attention import DotGraphAttention
 from mmjax.nn.heterogeneous_graph import HeterogeneousGraph, HeterogeneousLayer
-from mmjax.nn.matching import Pairs, Phrases, judge_parts, take_rows
+from mmjax.nn.matching import Pairs, Phrases, clear, judge_parts, take_rows
 from mmjax.nn.transformer import MlpBlock
 
 
@@ -33,6 +33,8 @@ class GraphMatcher(nn.Module):
     num_heads: heads of the attention.
     num_rounds: rounds of messages across.
     mlp_dim: hidden width of the perceptrons of the nodes.
+    within: whether regions hear from each other, and phrases from those before
+      and after; without these edges each phrase just looks at regions.
     dtype: dtype of the computation; scores are float32.
     param_dtype: dtype of the parameters.
   """
@@ -41,6 +43,7 @@ class GraphMatcher(nn.Module):
   num_heads: int = 4
   num_rounds: int = 3
   mlp_dim: int = 128
+  within: bool = True
   dtype: str = "float32"
   param_dtype: str = "float32"
 
@@ -55,24 +58,25 @@ class GraphMatcher(nn.Module):
     train: bool,
   ) -> Array:
     """Scores pairs of regions and words of one width; see `PooledMatcher`."""
+    regions, words = clear(regions, self.dtype), clear(words, self.dtype)
     attention = {"word_in_phrase": self._attend()}
     caption = self._hear(
       connect_caption(words, phrases), attention, ("phrase",), "words", train
     )
-    beside = {"region_beside_region": self._attend()}
-    picture = self._hear(
-      connect_picture(regions), beside, ("region",), "regions", train
-    )
+    if self.within:
+      beside = {"region_beside_region": self._attend()}
+      picture = connect_picture(regions)
+      picture = self._hear(picture, beside, ("region",), "regions", train)
+      regions = picture.nodes["region"]
     graph = connect_pairs(
-      take_rows(picture.nodes["region"], pairs.picture),
+      take_rows(regions, pairs.picture),
       take_rows(caption.nodes["phrase"], pairs.caption),
     )
     for i in range(self.num_rounds):
-      layers = {
-        "region_under_phrase": self._attend(),
-        "phrase_before_phrase": self._convolve(),
-        "phrase_after_phrase": self._convolve(),
-      }
+      layers = {"region_under_phrase": self._attend()}
+      if self.within:
+        layers["phrase_before_phrase"] = self._convolve()
+        layers["phrase_after_phrase"] = self._convolve()
       graph = self._hear(graph, layers, ("phrase",), f"round_{i}", train)
     phrase = graph.nodes["phrase"]
     return judge_parts(self, phrase.values, phrase.mask)

@@ -29,6 +29,7 @@ from mmjax.array_types import Array, Tokens
 from mmjax.nn.cross_attention import CrossAttentionBlock
 from mmjax.nn.dense import Dense
 from mmjax.nn.pooling import AttentionPooling
+from mmjax.nn.tokens import clear_masked
 
 
 @flax.struct.dataclass
@@ -99,6 +100,7 @@ class PooledMatcher(nn.Module):
       float32 [Q].
     """
     del phrases, train
+    regions, words = clear(regions, self.dtype), clear(words, self.dtype)
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     vectors = []
     for name, tokens in (("region", regions), ("word", words)):
@@ -149,8 +151,8 @@ class CrossAttentionMatcher(nn.Module):
   ) -> Array:
     """Scores pairs of regions and words of one width; see `PooledMatcher`."""
     del phrases
-    regions = take_rows(regions, pairs.picture)
-    words = take_rows(words, pairs.caption)
+    regions = take_rows(clear(regions, self.dtype), pairs.picture)
+    words = take_rows(clear(words, self.dtype), pairs.caption)
     values = words.values
     for i in range(self.num_rounds):
       values, weights = CrossAttentionBlock(
@@ -164,6 +166,11 @@ class CrossAttentionMatcher(nn.Module):
       )(values, regions.values, regions.mask, train=train)
       self.sow("intermediates", "word_over_region", weights)
     return judge_parts(self, values, words.mask)
+
+
+def clear(tokens: Tokens, dtype: str) -> Tokens:
+  """Puts zeros in `dtype` where nothing is there."""
+  return Tokens(clear_masked(tokens, dtype), tokens.mask)
 
 
 def take_rows(tokens: Tokens, index: Array) -> Tokens:

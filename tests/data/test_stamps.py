@@ -227,12 +227,47 @@ def test_phrases_begin_at_prepositions():
 
 def test_false_captions_are_of_the_same_category_if_one_is():
   captions = ["a", "a", "b", "c", "d"]
-  chosen = stamp_pairs.choose_others(captions, ["x", "x", "x", "x", "y"])
-  assert chosen[0] in (2, 3)
-  assert chosen[1] in (2, 3)
-  assert chosen[2] in (0, 1, 3)
-  assert chosen[4] in (0, 1, 2, 3)
-  assert stamp_pairs.choose_others(["a", "a"], ["x", "x"]).tolist() == [0, 1]
+  others = stamp_pairs.list_others(captions, ["x", "x", "x", "x", "y"])
+  expected = [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2, 3]]
+  assert [each.tolist() for each in others] == expected
+  chosen = stamp_pairs.choose_others(others)
+  assert all(one in each for one, each in zip(chosen, others, strict=True))
+  equal = stamp_pairs.list_others(["a", "a"], ["x", "x"])
+  assert stamp_pairs.choose_others(equal).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_training_has_another_false_caption_at_each_visit(stamps, num_shards):
+  data = dataclasses.replace(stamps, task="matching")
+  assets, whole = data.load_assets(), data.arrays("train")
+  rows = {one: row for row, one in enumerate(data.list_examples("train"))}
+  categories = [e["answer"] for e in stamps.list_examples("train").values()]
+  batches, again = (
+    data.train_batches(assets, batch_size=10, seed=3, num_shards=num_shards)
+    for _ in range(2)
+  )
+  seen = {}
+  for step in range(40):
+    batch = batches.batch(step)
+    flat = {
+      key: values.reshape(10, *values.shape[1 + (num_shards > 1) :])
+      for key, values in batch.items()
+    }
+    for place, one in enumerate(batches.record_ids(step)):
+      row = rows[one]
+      np.testing.assert_array_equal(flat["text"][place], whole["text"][row])
+      false = np.flatnonzero(
+        (whole["text"] == flat["negative"][place]).all(axis=1)
+      )
+      assert row not in false
+      assert categories[row] in {categories[i] for i in false}
+      for key in ("text_mask", "phrase_spans", "phrase_mask"):
+        name = f"negative_{key.removeprefix('text_')}"
+        np.testing.assert_array_equal(flat[name][place], whole[key][false[0]])
+      seen.setdefault(one, set()).add(int(false[0]))
+    for key, values in again.batch(step).items():  # by number, and no state
+      np.testing.assert_array_equal(batch[key], values)
+  assert np.mean([len(each) for each in seen.values()]) > 4
 
 
 def test_matching_has_true_and_false_captions(stamps):
