@@ -33,15 +33,6 @@ Array = jax.Array
 # and besides `label` [B] int32 and `example_mask` [B] bool (False = padding).
 Batch = Mapping[str, Array]
 
-# Where captions are matched, what a batch holds of a true caption, and the key
-# of the same of a false one.
-FALSE_CAPTION = {
-  "text": "negative",
-  "text_mask": "negative_mask",
-  "phrase_spans": "negative_phrase_spans",
-  "phrase_mask": "negative_phrase_mask",
-}
-
 
 @flax.struct.dataclass
 class Tokens:

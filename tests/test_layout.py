@@ -6,10 +6,8 @@ and that importing the package costs nothing.
 
 import ast
 import pathlib
-import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -113,16 +111,6 @@ def run_python(*arguments):
     timeout=120,
     check=False,
   )
-
-
-def best_seconds(code):
-  """The shortest of five runs: load on the machine only ever adds."""
-  durations = []
-  for _ in range(5):
-    start = time.perf_counter()
-    assert run_python("-c", code).returncode == 0
-    durations.append(time.perf_counter() - start)
-  return min(durations)
 
 
 def test_the_reader_sees_all_forms_of_import():
@@ -241,10 +229,6 @@ def test_importing_mmjax_imports_nothing():
   assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
 
 
-def test_importing_mmjax_takes_no_time():
-  assert best_seconds("import mmjax") - best_seconds("pass") < 0.2
-
-
 def test_the_list_of_experiments_answers():
   result = run_python("-m", "experiments.train", "--list")
   assert result.returncode == 0, result.stderr
@@ -252,24 +236,13 @@ def test_the_list_of_experiments_answers():
   assert "easy_vqa_co_attention" in names
 
 
-def test_the_list_of_experiments_answers_soon():
-  """In less than 2 s of computing, of which other load takes nothing."""
-  used = []
-  for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run_python("-m", "experiments.train", "--list").returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    user = after.ru_utime - before.ru_utime
-    used.append(user + after.ru_stime - before.ru_stime)
-  assert min(used) < 2.0
-
-
 def test_listing_and_showing_load_neither_data_nor_checkpoint_libraries():
   code = """
 import sys
 from experiments import train
-sys.argv = ["train", "easy_vqa_graph", "--show"]
-assert train.main() == 0
+for flags in (["--list"], ["easy_vqa_graph", "--show"]):
+  sys.argv = ["train", *flags]
+  assert train.main() == 0
 slow = {"tensorflow_datasets", "orbax.checkpoint", "matplotlib", "grain", "PIL"}
 assert not slow & set(sys.modules), slow & set(sys.modules)
 import jax

@@ -10,6 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 NUM_PHRASES = 8
+# What a batch holds of a true caption, and the key of the same of a false one;
+# `mmjax.models.matching` reads it.
+FALSE_CAPTION = {
+  "text": "negative",
+  "text_mask": "negative_mask",
+  "phrase_spans": "negative_phrase_spans",
+  "phrase_mask": "negative_phrase_mask",
+}
 _CUTS = (
   *("and", "as", "at", "by", "called", "for", "from", "in", "into", "of"),
   *("on", "or", "over", "that", "to", "toward", "under", "which", "who"),

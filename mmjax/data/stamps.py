@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.array_types import FALSE_CAPTION
 from mmjax.data import (
   arrays,
   collation,
@@ -29,6 +28,7 @@ from mmjax.data import (
 
 SPLITS = ("train", "validation", "test")
 TASKS = ("category", "matching")
+_FALSE = stamp_pairs.FALSE_CAPTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Stamps(arrays.ArrayData):
       chosen = [rng.choice(others[rows[key]]) for key in numbered.record_ids]
       false = {
         name: captions[true][chosen].reshape(numbered.batch[name].shape)
-        for true, name in FALSE_CAPTION.items()
+        for true, name in _FALSE.items()
       }
       return numbered._replace(batch={**numbered.batch, **false})
 
@@ -197,7 +197,10 @@ class Stamps(arrays.ArrayData):
     other = stamp_pairs.choose_others(_list_others(own["text"], read))
     return {
       **own,
-      **{FALSE_CAPTION[key]: values[other] for key, values in own.items()},
+      **{
+        stamp_pairs.FALSE_CAPTION[key]: values[other]
+        for key, values in own.items()
+      },
       "caption_id": np.array([first[c] for c in captions], np.int32),
     }
 

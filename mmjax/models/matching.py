@@ -12,11 +12,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from mmjax.array_types import FALSE_CAPTION, Array, Batch
+from mmjax.array_types import Array, Batch
 from mmjax.models.encode import encode_modalities
 from mmjax.nn.matching import Pairs, Phrases
 
 NUM_SHAPES = 4
+# What a batch holds of a true caption, and the key of the same of a false one;
+# `mmjax.data.stamp_pairs` writes it.
+FALSE_CAPTION = {
+  "text": "negative",
+  "text_mask": "negative_mask",
+  "phrase_spans": "negative_phrase_spans",
+  "phrase_mask": "negative_phrase_mask",
+}
 
 
 def find_true_candidates(batch: Batch, index: Array) -> Array:

@@ -48,7 +48,7 @@ class EdgeList:
     """
     mask = self.mask & take(sender_mask, self.senders)
     mask = mask & take(receiver_mask, self.receivers)
-    return self.replace(mask=mask, features=_clear(self.features, mask))
+    return self.replace(mask=mask, features=clear(self.features, mask))
 
   def keep_types(self, num_types: int) -> "EdgeList":
     """Masks edges whose type is not among 0 to `num_types` - 1."""
@@ -74,6 +74,11 @@ class EdgeList:
   def at_all(self, values: Any) -> Any:
     """Gives each edge what belongs to its graph, [B, ...]: [B, 1, ...]."""
     return jax.tree.map(lambda leaf: leaf[:, None], values)
+
+  def multiply_ends(self, received: Array, sent: Array) -> Array:
+    """Products of vectors [B, Nr, H, d] and [B, Ns, H, d]: [B, E, H]."""
+    ends = take(received, self.receivers), take(sent, self.senders)
+    return jnp.einsum("behd,behd->beh", *ends)
 
   def sum_entering(self, values: Array, num_receivers: int) -> Array:
     """Sums [B, E, ...] at the receivers: [B, Nr, ...]."""
@@ -156,7 +161,7 @@ class EdgeMatrix:
       pairs = pairs[:, None]
     adjacency = jnp.where(pairs, self.adjacency, 0).astype(jnp.float32)
     edges = EdgeMatrix(adjacency)
-    return edges.replace(features=_clear(self.features, edges.factors() > 0))
+    return edges.replace(features=clear(self.features, edges.factors() > 0))
 
   def factors(self) -> Array:
     """How much each pair counts, all types together: float32 [B, Nr, Ns]."""
@@ -174,6 +179,10 @@ class EdgeMatrix:
   def at_all(self, values: Any) -> Any:
     """Gives each edge what belongs to its graph, [B, ...]: [B, 1, 1, ...]."""
     return jax.tree.map(lambda leaf: leaf[:, None, None], values)
+
+  def multiply_ends(self, received: Array, sent: Array) -> Array:
+    """Products of vectors [B, Nr, H, d] and [B, Ns, H, d]: [B, Nr, Ns, H]."""
+    return jnp.einsum("brhd,bshd->brsh", received, sent)
 
   def sum_entering(self, values: Array, num_receivers: int) -> Array:
     """Sums [B, Nr, Ns, ...] at the receivers: [B, Nr, ...]."""
@@ -228,10 +237,10 @@ class EdgeMatrix:
     else:
       adjacency = adjacency.at[:, 0].add(added)
     mask = ~jnp.broadcast_to(loops, (node_mask.shape[0], *loops.shape))
-    return EdgeMatrix(adjacency, _clear(self.features, mask))
+    return EdgeMatrix(adjacency, clear(self.features, mask))
 
 
-def _clear(features: Any, mask: Array) -> Any:
+def clear(features: Any, mask: Array) -> Any:
   """Puts zeros where a mask with the axes of edges is False."""
   return jax.tree.map(
     lambda leaf: jnp.where(align(mask, leaf), leaf, 0), features

@@ -128,10 +128,8 @@ class GraphAttention(nn.Module):
     head_width = check_heads(self, "graph attention")
     bipartite = receivers is not None
     values, receivers, edges = prepare_edges(
-      graph, receivers, self.dtype, "graph attention"
+      graph, receivers, self.dtype, "graph attention", loops=self.self_loops
     )
-    if self.self_loops and not bipartite:
-      edges = edges.add_loops(graph.node_mask)
     sent = self._project(values, head_width, "node")
     received = sent
     if bipartite:
@@ -201,12 +199,13 @@ class DynamicGraphAttention(nn.Module):
         belong together.
     """
     head_width = check_heads(self, "dynamic graph attention")
-    bipartite = receivers is not None
     values, receivers, edges = prepare_edges(
-      graph, receivers, self.dtype, "dynamic graph attention"
+      graph,
+      receivers,
+      self.dtype,
+      "dynamic graph attention",
+      loops=self.self_loops,
     )
-    if self.self_loops and not bipartite:
-      edges = edges.add_loops(graph.node_mask)
     sent = project_heads(self, values, head_width, "sender", use_bias=False)
     received = project_heads(
       self, receivers.values, head_width, "receiver", use_bias=True

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array
 from mmjax.nn.dropout import Dropout
-from mmjax.nn.graph import Graph, aggregate_mean, graph_network
+from mmjax.nn.graph import Graph
 from mmjax.nn.graph_attention import DynamicGraphAttention
+from mmjax.nn.graph_network import aggregate_mean, graph_network
 from mmjax.nn.transformer import MlpBlock
 
 

@@ -88,10 +88,12 @@ class GraphConvolution(nn.Module):
     del train
     bipartite = receivers is not None
     values, receivers, edges = prepare_edges(
-      graph, receivers, self.dtype, "graph convolution"
+      graph,
+      receivers,
+      self.dtype,
+      "graph convolution",
+      loops=self.self_loops,
     )
-    if self.self_loops and not bipartite:
-      edges = edges.add_loops(graph.node_mask)
     num_receivers = receivers.mask.shape[1]
     shares = normalize_symmetric(
       edges, values.shape[1], num_receivers, bipartite=bipartite

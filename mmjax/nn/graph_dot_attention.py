@@ -13,6 +13,7 @@ and values have no bias.
 """
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense_graph import AnyGraph
@@ -29,6 +30,8 @@ def score_products(
 ) -> Array:
   r"""Scores edges, :math:`q_r^\top (k_s + e_{rs}) / \sqrt{d}`.
 
+  A matrix of edges needs no array [B, Nr, Ns, H, d] unless they have features.
+
   Args:
     edges: the edges.
     queries: [B, Nr, H, d].
@@ -38,11 +41,11 @@ def score_products(
   Returns:
     [B, *, H].
   """
-  keys = edges.at_senders(keys)
+  scores = edges.multiply_ends(queries, keys)
   if of_edges is not None:
-    keys = keys + of_edges
-  products = edges.at_receivers(queries) * keys
-  return products.sum(axis=-1) * queries.shape[-1] ** -0.5
+    received = jnp.broadcast_to(edges.at_receivers(queries), of_edges.shape)
+    scores = scores + jnp.einsum("...d,...d->...", received, of_edges)
+  return scores * queries.shape[-1] ** -0.5
 
 
 class DotGraphAttention(nn.Module):
@@ -91,12 +94,9 @@ class DotGraphAttention(nn.Module):
     """
     owner = "graph attention by products"
     head_width = check_heads(self, owner)
-    bipartite = receivers is not None
     values, receivers, edges = prepare_edges(
-      graph, receivers, self.dtype, owner
+      graph, receivers, self.dtype, owner, loops=self.self_loops
     )
-    if self.self_loops and not bipartite:
-      edges = edges.add_loops(graph.node_mask)
     queries = project_heads(
       self, receivers.values, head_width, "query", use_bias=True
     )

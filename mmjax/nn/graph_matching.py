@@ -98,7 +98,7 @@ class GraphMatcher(nn.Module):
       )
       for t, nodes in graph.nodes.items()
     }
-    heard = HeterogeneousLayer(layers, name=name)(
+    heard = HeterogeneousLayer(layers, keep_own=False, name=name)(
       graph.replace(nodes=normed), train=train
     )
     nodes = dict(graph.nodes)

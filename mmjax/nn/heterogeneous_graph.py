@@ -7,7 +7,7 @@ Zhang et al. 2019, "Heterogeneous Graph Neural Network",
 https://doi.org/10.1145/3292500.3330961, gave the name; the form, a layer for
 each edge type whose results are added up at the receivers, is that of
 Schlichtkrull et al. 2018, https://arxiv.org/abs/1703.06103, with any layer in
-place of the matrix.
+place of the matrix, and a matrix for what a node knows of itself.
 
 Differs from the papers: there is no sampling of neighbours, and no attention
 over edge types; for one softmax over all of them see `mmjax.nn.typed_graph`.
@@ -21,6 +21,7 @@ import flax.struct
 from flax.core import FrozenDict
 
 from mmjax.array_types import Array, Tokens
+from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import (
   AnyGraph,
   list_to_matrix,
@@ -29,6 +30,7 @@ from mmjax.nn.dense_graph import (
 )
 from mmjax.nn.edges import EdgeList, EdgeMatrix
 from mmjax.nn.graph import make_graph
+from mmjax.nn.tokens import clear_masked
 
 # (sender type, name, receiver type)
 EdgeType = tuple[str, str, str]
@@ -97,10 +99,16 @@ class HeterogeneousLayer(nn.Module):
       `GraphAttention`, `DynamicGraphAttention`. All that enter one node type
       have the same width. Edge types without a layer are left out.
     combine: "sum" or "mean" over the edge types that enter a node type.
+    keep_own: whether a projection of a node's own values is added, without
+      which it forgets them; False for who adds them himself.
+    param_dtype: dtype of the parameters of that projection; it computes in the
+      dtype of what the layers give.
   """
 
   layers: Mapping[str, nn.Module]
   combine: str = "sum"
+  keep_own: bool = True
+  param_dtype: str = "float32"
 
   def __post_init__(self) -> None:
     """Freezes the layers: a plain dict would make the module unhashable."""
@@ -143,8 +151,21 @@ class HeterogeneousLayer(nn.Module):
       total = sum(outs[1:], outs[0])
       if self.combine == "mean":
         total = total / len(outs)
+      if self.keep_own:
+        total = total + self._project_own(t, nodes[t], total)
       nodes[t] = Tokens(total, nodes[t].mask)
     return graph.replace(nodes=nodes)
+
+  def _project_own(self, name: str, own: Tokens, like: Array) -> Array:
+    """Projects a node type's values; zeros for absent nodes."""
+    dtype = str(like.dtype)
+    return Dense(
+      like.shape[-1],
+      use_bias=False,
+      dtype=dtype,
+      param_dtype=self.param_dtype,
+      name=f"own_{name}",
+    )(clear_masked(own, dtype))
 
   def _check(self, graph: HeterogeneousGraph) -> None:
     """Raises ValueError for types that do not belong together."""

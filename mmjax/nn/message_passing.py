@@ -8,7 +8,12 @@ from mmjax.nn.edges import EdgeList, EdgeMatrix
 
 
 def prepare_edges(
-  graph: AnyGraph, receivers: Tokens | None, dtype: str, owner: str
+  graph: AnyGraph,
+  receivers: Tokens | None,
+  dtype: str,
+  owner: str,
+  *,
+  loops: bool = False,
 ) -> tuple[Array, Tokens, EdgeList | EdgeMatrix]:
   """Takes a graph apart for a layer.
 
@@ -17,6 +22,8 @@ def prepare_edges(
     receivers: tokens [B, Nr, Dr] that edges enter; None: the graph's nodes.
     dtype: dtype of the computation.
     owner: the layer, for messages.
+    loops: whether each node gets a loop, see `EdgeList.add_loops`; not if the
+      receivers are another set.
 
   Returns:
     The senders [B, Ns, Ds] and the tokens of the receivers, in `dtype` and
@@ -25,12 +32,15 @@ def prepare_edges(
   Raises:
     ValueError: nodes, masks or edges of shapes that do not belong together.
   """
+  loops = loops and receivers is None
   if receivers is None:
     receivers = Tokens(graph.nodes, graph.node_mask)
   _check_nodes(graph.nodes, graph.node_mask, f"{owner}: the graph's nodes")
   _check_nodes(receivers.values, receivers.mask, f"{owner}: the receivers")
   _check_edges(graph, receivers, owner)
   edges = graph.edge_set().restrict(graph.node_mask, receivers.mask)
+  if loops:
+    edges = edges.add_loops(graph.node_mask)
   senders = jnp.where(graph.node_mask[..., None], graph.nodes, 0)
   values = jnp.where(receivers.mask[..., None], receivers.values, 0)
   return (

@@ -6,7 +6,8 @@ import numpy as np
 
 from mmjax.array_types import Tokens
 from mmjax.fusion.graph import GraphFusion
-from mmjax.nn.graph import Graph, aggregate_attention, graph_network
+from mmjax.nn.graph import Graph
+from mmjax.nn.graph_network import aggregate_attention, graph_network
 from mmjax.nn.typed_graph import update_edges
 
 SIZES = {"image": 5, "text": 3}

@@ -9,25 +9,25 @@ import pytest
 from module_checks import assert_every_parameter_learns, random_variables
 
 from mmjax.array_types import Tokens
+from mmjax.data import stamp_pairs
 from mmjax.data.synthetic import scene_matching
 from mmjax.data.synthetic.scene_matching import SceneMatching
 from mmjax.encoders.features import FeatureEncoder
 from mmjax.encoders.text import RecurrentEncoder, TransformerEncoder
 from mmjax.losses.matching import Matching
 from mmjax.metrics.matching import MatchingMetrics
-from mmjax.models.matching import MatchingModel, find_true_candidates
+from mmjax.models.matching import (
+  FALSE_CAPTION,
+  MatchingModel,
+  find_true_candidates,
+)
 from mmjax.nn.graph_matching import (
   GraphMatcher,
   connect_caption,
   connect_pairs,
   connect_picture,
 )
-from mmjax.nn.matching import (
-  CrossAttentionMatcher,
-  Pairs,
-  Phrases,
-  PooledMatcher,
-)
+from mmjax.nn.matching import CrossAttentionMatcher, Phrases, PooledMatcher
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -129,51 +129,6 @@ def test_gradients_and_masked_content(name, batch):
   np.testing.assert_array_equal(before["pair_is_true"], after["pair_is_true"])
 
 
-@every
-def test_nothing_that_is_masked_is_read(name):
-  """Not even where it is no number: in scores, or in any gradient."""
-  rng = np.random.default_rng(0)
-
-  def draw(*shape):
-    return jnp.asarray(rng.normal(size=shape), jnp.float32)
-
-  regions = Tokens(draw(3, 5, 6), jnp.arange(5) < jnp.array([[5], [3], [1]]))
-  words = Tokens(draw(3, 7, 6), jnp.arange(7) < jnp.array([[6], [7], [2]]))
-  spans = jnp.array([[[0, 3], [3, 6]], [[0, 4], [4, 7]], [[0, 2], [0, 0]]])
-  phrases = Phrases(spans, jnp.array([[1, 1], [1, 1], [1, 0]], bool))
-  pairs = Pairs(jnp.array([0, 1, 2, 0]), jnp.array([0, 1, 2, 1]))
-  matcher = MATCHERS[name]
-  variables = random_variables(
-    functools.partial(matcher.init, train=False), regions, words, phrases, pairs
-  )
-
-  def fill(tokens, value):
-    return jnp.where(tokens.mask[..., None], tokens.values, value)
-
-  def apply(value):
-    @jax.jit
-    def total(variables, region_values, word_values):
-      scores = matcher.apply(
-        variables,
-        Tokens(region_values, regions.mask),
-        Tokens(word_values, words.mask),
-        phrases,
-        pairs,
-        train=False,
-      )
-      return scores.sum(), scores
-
-    grad_fn = jax.value_and_grad(total, (0, 1, 2), has_aux=True)
-    return grad_fn(variables, fill(regions, value), fill(words, value))
-
-  zeros, wild = apply(0.0), apply(jnp.nan)
-  for expected, found in zip(
-    jax.tree.leaves(zeros), jax.tree.leaves(wild), strict=True
-  ):
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(expected, found)
-
-
 def test_phrases_alone_do_not_hear_each_other():
   """Without edges within, a phrase's region and words decide on it."""
   shapes = {}
@@ -193,6 +148,10 @@ def test_phrases_alone_do_not_hear_each_other():
     "graph": [True] * 4,
     "phrases": [True, False, False, False],
   }
+
+
+def test_model_and_data_agree_on_the_keys_of_false_captions():
+  assert FALSE_CAPTION == stamp_pairs.FALSE_CAPTION
 
 
 def test_true_candidates_are_those_of_the_data():

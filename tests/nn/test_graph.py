@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.nn.graph import (
-  Graph,
+from mmjax.nn.dense_graph import from_dense, to_dense
+from mmjax.nn.graph import Graph
+from mmjax.nn.graph_network import (
   aggregate_attention,
   aggregate_mean,
   aggregate_sum,
@@ -81,6 +82,23 @@ def _brute_force(graph, mean):
   return graph.replace(nodes=nodes, edges=edges, globals=context)
 
 
+def _present(graph):
+  """Which edges are there, by looking at each of them."""
+  ends = [
+    jnp.take_along_axis(graph.node_mask, index, axis=1)
+    for index in (graph.senders, graph.receivers)
+  ]
+  return graph.edge_mask & ends[0] & ends[1]
+
+
+def _clear(graph, value=0.0):
+  """Puts a number where nothing is present."""
+  return graph.replace(
+    nodes=jnp.where(graph.node_mask[..., None], graph.nodes, value),
+    edges=jnp.where(_present(graph)[..., None], graph.edges, value),
+  )
+
+
 def test_no_update_is_identity():
   graph = _make_graph()
   chex.assert_trees_all_equal(graph_network()(graph), graph)
@@ -91,7 +109,7 @@ def test_identity_updates_are_identity():
   block = graph_network(
     lambda e, s, r, u: e, lambda v, m, u: v, lambda v, e, u: u
   )
-  chex.assert_trees_all_equal(block(graph), graph)
+  chex.assert_trees_all_equal(block(graph), _clear(graph))
 
 
 def test_two_nodes_by_hand():
@@ -119,7 +137,57 @@ def test_equals_brute_force(mean):
   graph = _make_graph()
   block = _block(aggregate_mean if mean else aggregate_sum)
   out = jax.jit(block)(graph)
-  chex.assert_trees_all_close(out, _brute_force(graph, mean), atol=2e-6)
+  expected = _clear(_brute_force(graph, mean))
+  chex.assert_trees_all_close(out, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_a_matrix_of_edges_gives_the_same(mean):
+  dense = to_dense(_make_graph())  # edges between the same two nodes added up
+  graph = from_dense(dense, E)
+  block = jax.jit(_block(aggregate_mean if mean else aggregate_sum))
+  expected, out = block(graph), block(dense)
+  assert out.edges.shape == (B, N, N, D)
+  chex.assert_trees_all_close(
+    (out.nodes, out.globals), (expected.nodes, expected.globals), atol=2e-6
+  )
+  chex.assert_trees_all_close(to_dense(expected).edges, out.edges, atol=2e-6)
+  none = graph_network(update_node=lambda v, m, u: 2 * v)(dense)
+  chex.assert_trees_all_equal(none.edges, dense.edges)
+  typed = dense.replace(adjacency=dense.adjacency[:, None])
+  with pytest.raises(ValueError, match=r"without types.*\[2, 1, 5, 5\]"):
+    block(typed)
+
+
+@pytest.mark.parametrize("form", ["list", "matrix"])
+def test_masked_content_that_is_no_number_reaches_nothing(form):
+  block = graph_network(
+    lambda e, s, r, u: jnp.tanh(e * s - r + u) * jnp.sqrt(1 + e**2),
+    lambda v, m, u: v * m + u,
+    lambda v, e, u: u * v - e,
+  )
+  graph = _make_graph()
+
+  @jax.jit
+  @jax.value_and_grad
+  def compute(leaves):
+    nodes, edges = leaves
+    new = graph.replace(nodes=nodes, edges=edges)
+    if form == "matrix":
+      dense = to_dense(graph)
+      new = dense.replace(
+        nodes=nodes, edges=jnp.where(dense.adjacency[..., None] > 0, 0.3, wild)
+      )
+    out = block(new)
+    return jnp.sin(out.nodes).sum() + jnp.sin(out.globals).sum()
+
+  results = []
+  for wild in (0.0, jnp.nan):
+    compute.clear_cache()
+    changed = _clear(graph, wild)
+    results.append(compute((changed.nodes, changed.edges)))
+  chex.assert_tree_all_finite(results[1])
+  chex.assert_trees_all_equal(*results)
 
 
 def test_permuting_nodes_permutes_nodes_and_nothing_else():

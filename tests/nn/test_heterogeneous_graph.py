@@ -68,7 +68,15 @@ def test_layers_of_edge_types_are_joined_at_the_receivers(combine):
   module = HeterogeneousLayer(LAYERS, combine)
   variables = random_variables(module.init, GRAPH, train=False)
   out = module.apply(variables, GRAPH, train=False)
-  assert set(variables["params"]) == {f"layers_{name}" for name in LAYERS}
+  assert set(variables["params"]) == {
+    *(f"layers_{name}" for name in LAYERS),
+    *("own_word", "own_region"),
+  }
+
+  def own(t):
+    kernel = variables["params"][f"own_{t}"]["kernel"]
+    mask = GRAPH.nodes[t].mask[..., None]
+    return jnp.where(mask, GRAPH.nodes[t].values @ kernel, 0)
 
   def alone(edge_type):
     name = "_".join(edge_type)
@@ -76,13 +84,56 @@ def test_layers_of_edge_types_are_joined_at_the_receivers(combine):
     graph, receivers = GRAPH.part(edge_type)
     return LAYERS[name].apply({"params": params}, graph, receivers, train=False)
 
-  words = alone(NEXT)
+  words = alone(NEXT) + own("word")
   regions = alone(NAMES) + alone(WITH)
   if combine == "mean":
     regions = regions / 2
+  regions = regions + own("region")
   np.testing.assert_allclose(out.nodes["word"].values, words, atol=1e-6)
   np.testing.assert_allclose(out.nodes["region"].values, regions, atol=1e-6)
   chex.assert_trees_all_equal(out.nodes["image"], GRAPH.nodes["image"])
+
+
+def test_a_node_without_edges_remembers_itself_unless_told_not_to():
+  alone = {t: e.replace(mask=e.mask & False) for t, e in GRAPH.edges.items()}
+  graph = GRAPH.replace(edges=alone)
+  layers = {
+    "word_next_word": GraphConvolution(6, self_loops=False),
+    "word_names_region": DynamicGraphAttention(6, num_heads=2),
+  }
+  for keep_own in (True, False):
+    module = HeterogeneousLayer(layers, keep_own=keep_own)
+    variables = random_variables(module.init, graph, train=False)
+    nodes = module.apply(variables, graph, train=False).nodes
+    for t in ("word", "region"):
+      found = nodes[t].values[graph.nodes[t].mask]
+      apart = len(np.unique(np.round(found, 4), axis=0))
+      assert apart == (len(found) if keep_own else 1)
+
+
+def test_masked_nodes_that_are_no_numbers_reach_nothing():
+  module = HeterogeneousLayer(LAYERS)
+  variables = random_variables(module.init, GRAPH, train=False)
+
+  @jax.jit
+  @jax.value_and_grad
+  def compute(variables, values):
+    nodes = {t: Tokens(values[t], GRAPH.nodes[t].mask) for t in values}
+    out = module.apply(variables, GRAPH.replace(nodes=nodes), train=False)
+    return sum(jnp.sin(tokens.values).sum() for tokens in out.nodes.values())
+
+  zeros, wild = (
+    compute(
+      variables,
+      {
+        t: jnp.where(tokens.mask[..., None], tokens.values, value)
+        for t, tokens in GRAPH.nodes.items()
+      },
+    )
+    for value in (0.0, jnp.nan)
+  )
+  chex.assert_tree_all_finite(wild)
+  chex.assert_trees_all_equal(zeros, wild)
 
 
 def test_lists_and_matrices_agree_and_all_learns():

@@ -69,7 +69,7 @@ def test_second_signal_exits_at_once(second):
   process.send_signal(second)
   process.communicate(timeout=20)
   assert process.returncode == 128 + second
-  assert time.monotonic() - begin < 5.0
+  assert time.monotonic() - begin < 15.0
 
 
 def test_second_signal_exits_while_the_main_thread_is_in_c():

@@ -1,0 +1,71 @@
+"""Matchers of regions and words: nothing that is absent is read."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from module_checks import random_variables
+
+from mmjax.array_types import Tokens
+from mmjax.nn.graph_matching import GraphMatcher
+from mmjax.nn.matching import (
+  CrossAttentionMatcher,
+  Pairs,
+  Phrases,
+  PooledMatcher,
+)
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+MATCHERS = {
+  "pooled": PooledMatcher(5),
+  "attention": CrossAttentionMatcher(6, num_heads=2, mlp_dim=7),
+  "graph": GraphMatcher(6, num_heads=2, num_rounds=2, mlp_dim=7),
+}
+
+
+@pytest.mark.parametrize("name", MATCHERS)
+def test_nothing_that_is_masked_is_read(name):
+  """Not even where it is no number: in scores, or in any gradient."""
+  rng = np.random.default_rng(0)
+
+  def draw(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+  regions = Tokens(draw(3, 5, 6), jnp.arange(5) < jnp.array([[5], [3], [1]]))
+  words = Tokens(draw(3, 7, 6), jnp.arange(7) < jnp.array([[6], [7], [2]]))
+  spans = jnp.array([[[0, 3], [3, 6]], [[0, 4], [4, 7]], [[0, 2], [0, 0]]])
+  phrases = Phrases(spans, jnp.array([[1, 1], [1, 1], [1, 0]], bool))
+  pairs = Pairs(jnp.array([0, 1, 2, 0]), jnp.array([0, 1, 2, 1]))
+  matcher = MATCHERS[name]
+  variables = random_variables(
+    functools.partial(matcher.init, train=False), regions, words, phrases, pairs
+  )
+
+  def fill(tokens, value):
+    return jnp.where(tokens.mask[..., None], tokens.values, value)
+
+  def apply(value):
+    @jax.jit
+    def total(variables, region_values, word_values):
+      scores = matcher.apply(
+        variables,
+        Tokens(region_values, regions.mask),
+        Tokens(word_values, words.mask),
+        phrases,
+        pairs,
+        train=False,
+      )
+      return scores.sum(), scores
+
+    grad_fn = jax.value_and_grad(total, (0, 1, 2), has_aux=True)
+    return grad_fn(variables, fill(regions, value), fill(words, value))
+
+  zeros, wild = apply(0.0), apply(jnp.nan)
+  for expected, found in zip(
+    jax.tree.leaves(zeros), jax.tree.leaves(wild), strict=True
+  ):
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(expected, found)
