@@ -1,9 +1,12 @@
-r"""Answers one question about one image, with a trained checkpoint.
+r"""Answers one question about one image, or one example of the data.
 
   python -m experiments.predict --workdir runs/easy_vqa --image F.png \
     --text "what is the blue shape?" --attention where.png
+  python -m experiments.predict --workdir runs/matching --record test/0 \
+    --attention where.png
 
-Needs the work directory only. Prints the best answers with probabilities.
+A question about a picture needs the work directory only, `--record` the data as
+well. Prints the best answers with probabilities.
 """
 
 import argparse
@@ -23,17 +26,21 @@ def main() -> int:
   parser.add_argument("--image", help="an image file")
   parser.add_argument("--text", help="the question")
   parser.add_argument(
+    "--record", metavar="ID", help="an example of the data, such as test/0"
+  )
+  parser.add_argument(
     "--attention", metavar="OUT.png", help="draw where the model looked"
   )
   parser.add_argument("--json", action="store_true", help="print JSON instead")
   args = parser.parse_args()
   if cli.has_answered(parser, args):
     return 0
-  if args.image is None or args.text is None:
-    parser.error("--image and --text are needed: what to answer")
+  asked = [args.image is not None, args.text is not None]
+  if any(asked) if args.record is not None else not all(asked):
+    parser.error("--image and --text are needed, or --record: what to answer")
 
   from mmjax.evaluation import load_trained
-  from mmjax.explanation import explain_example
+  from mmjax.explanation import explain_example, explain_record
   from mmjax.report.drawing import draw_attention, picture_kind
   from mmjax.training.progress import make_progress
 
@@ -43,7 +50,10 @@ def main() -> int:
     trained = load_trained(
       args.workdir, args.step, trust=args.trust, overrides=args.overrides
     )
-    view, notes = explain_example(trained, image=args.image, text=args.text)
+    if args.record is not None:
+      view, notes = explain_record(trained, args.record), []
+    else:
+      view, notes = explain_example(trained, image=args.image, text=args.text)
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   if args.attention is not None:
@@ -52,8 +62,9 @@ def main() -> int:
   if args.json:
     cli.print_json({"answers": dict(view.top), "notes": notes})
     return 0
+  width = max(12, *(len(answer) for answer, _ in view.top))
   for answer, probability in view.top:
-    print(f"{answer:<12} {100 * probability:6.2f} %")
+    print(f"{answer:<{width}} {100 * probability:6.2f} %")
   return 0
 
 

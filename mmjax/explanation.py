@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,15 +20,9 @@ from mmjax.report.attention import (
   collect_grids,
   select_example,
 )
+from mmjax.report.example_nodes import find_frames, find_nodes
 from mmjax.report.examples import ExampleView, choose_examples
 from mmjax.report.intervals import accuracy_by_group
-from mmjax.report.node_sets import (
-  NodeSet,
-  frame_nodes,
-  grid_nodes,
-  sown_nodes,
-  word_nodes,
-)
 from mmjax.report.page import Report, write_page
 from mmjax.report.sown_graphs import find_graphs
 from mmjax.training.writers import read_events, total_seconds
@@ -65,9 +60,8 @@ def explain_example(
   data = trained.experiment.data
   if not _takes_questions(trained):
     raise ValueError(
-      f"{trained.experiment.name} compares pictures with captions and answers"
-      " no question about one picture; score it with python -m"
-      " experiments.evaluate"
+      f"{trained.experiment.name} answers no question about a picture; name an"
+      " example of its data, for instance --record test/0"
     )
   batch, notes = data.encode_example(trained.assets, image=image, text=text)
   view = explain_batch(
@@ -81,11 +75,69 @@ def explain_example(
   return view, notes
 
 
+def explain_record(trained: TrainedModel, record_id: str) -> ExampleView:
+  """Answers an example of the data and keeps where the model looked.
+
+  Args:
+    trained: the model.
+    record_id: an id that `data.list_examples` lists, such as "test/0".
+
+  Raises:
+    ValueError: there is no such record.
+  """
+  data = trained.experiment.data
+  data.prepare()
+  examples = data.list_examples(record_id.partition("/")[0])
+  if record_id not in examples:
+    raise ValueError(
+      f"there is no record {record_id!r}; the first one is"
+      f" {next(iter(examples))!r}"
+    )
+  return explain_records(trained, {record_id: examples[record_id]})[0]
+
+
+def explain_records(
+  trained: TrainedModel, examples: Mapping[str, Mapping[str, Any]]
+) -> list[ExampleView]:
+  """Explains examples of one split, as `data.list_examples` tells of them.
+
+  A question is asked about its picture. Where captions are matched, which are
+  the labels, both are shown, and the words are those of the true one.
+  """
+  data = trained.experiment.data
+  if _takes_questions(trained):
+    return [_ask_again(trained, *item) for item in examples.items()]
+  if not examples:
+    return []
+  labels, views = trained.assets["labels"], []
+  batches = data.take_records(trained.assets, list(examples))
+  for (record_id, example), batch in zip(
+    examples.items(), batches, strict=True
+  ):
+    matching = all(label in example for label in labels)
+    names = {label: example[label] for label in labels if matching}
+    views.append(
+      explain_batch(
+        trained,
+        batch,
+        text="which caption is true?" if matching else example["text"],
+        caption=example["text"],
+        names=names,
+        answer=names.get(example["answer"], example["answer"]),
+        kind=example["type"],
+        record_id=record_id,
+      )
+    )
+  return views
+
+
 def explain_batch(
   trained: TrainedModel,
   batch: Mapping[str, Any],
   *,
   text: str,
+  caption: str | None = None,
+  names: Mapping[str, str] = types.MappingProxyType({}),
   answer: str | None = None,
   kind: str = "",
   record_id: str = "",
@@ -97,7 +149,9 @@ def explain_batch(
     batch: of one example. If it holds `image`, that is shown; else the frames
       of a clip, if it holds one.
     text: the question.
-    answer: the true answer, where it is known.
+    caption: the text whose words the batch holds; None is the question.
+    names: how answers are shown, by label, where not by the label itself.
+    answer: the true answer as it is shown, where it is known.
     kind: the question's type, where it is known.
     record_id: where the example stands in the data.
   """
@@ -109,20 +163,23 @@ def explain_batch(
   attention = select_example(collect_attention(sown, modalities), 0)
   grids = collect_grids(sown, modalities)
   num_words = np.shape(batch.get("text", ()))[-1:]
-  words = split_words(text)[: num_words[0]] if num_words else []
-  nodes = _find_nodes(trained.experiment.data, batch, sown, grids, words)
+  words = split_words(text if caption is None else caption)
+  words = words[: num_words[0]] if num_words else []
+  nodes = find_nodes(trained.experiment.data, batch, sown, grids, words)
   return ExampleView(
     image=np.asarray(batch["image"][0]) if "image" in batch else None,
     words=words,
     text=text,
     answer=answer,
-    top=[(labels[i], float(probabilities[i])) for i in best],
+    top=[
+      (names.get(labels[i], labels[i]), float(probabilities[i])) for i in best
+    ],
     type=kind,
     record_id=record_id,
     attention=attention,
     grid=grids.get("image"),
     graphs=find_graphs(sown, nodes, attention),
-    frames=_find_frames(batch),
+    frames=find_frames(batch),
   )
 
 
@@ -143,7 +200,7 @@ def write_report(
   trained, scores = evaluated.trained, evaluated.scores
   examples, predictions = evaluated.examples, evaluated.predictions
   correct = predictions.correct
-  types = predictions.batch["question_type"]
+  kinds = predictions.batch.get("question_type", np.zeros(len(correct), int))
   answers = predictions.batch["label"]
   images = np.array([example["image_id"] for example in examples])
   labels = trained.assets["labels"]
@@ -159,68 +216,36 @@ def write_report(
       accuracy=evaluated.accuracy,
       baselines=evaluated.baselines,
       num_images=len(set(images)),
-      by_type=accuracy_by_group(correct, types, images, type_names),
+      by_type=accuracy_by_group(correct, kinds, images, type_names),
       by_answer=accuracy_by_group(correct, answers, images, labels),
       labels=labels,
       confusion=scores["confusion"],
       calibration=scores["calibration"],
       ece=scores["ece"],
       history=history,
-      examples=[
-        _view_record(trained, predictions.record_ids[i], examples[i])
-        for i in choose_examples(correct, types, images, count=count)
-        if _takes_questions(trained)
-      ],
+      examples=explain_records(
+        trained,
+        {
+          predictions.record_ids[i]: examples[i]
+          for i in choose_examples(correct, kinds, images, count=count)
+        },
+      ),
       config=config_lib.flatten(trained.config),
       command=(
         f"python -m experiments.evaluate --workdir {workdir} --step "
         f"{trained.step} --split {evaluated.split} --report"
       ),
       origin=_describe_origin(trained, history),
-      facts={"parameters": f"{_count(trained.params):,}"},
+      facts={"parameters": f"{trained.num_parameters:,}"},
     ),
   )
   return path
 
 
-def _find_nodes(
-  data: Any,
-  batch: Mapping[str, Any],
-  sown: Mapping[str, Any],
-  grids: Mapping[str, tuple[int, int]],
-  words: Sequence[str],
-) -> dict[str, NodeSet]:
-  """Finds where the tokens of each modality of one example lie."""
-  sets = {}
-  for m in sorted(m for m in batch if f"{m}_mask" in batch):
-    mask = np.asarray(batch[f"{m}_mask"])[0]
-    if np.ndim(batch[m]) == 5:  # a clip, whose frames may have grids
-      sets[m] = frame_nodes(np.broadcast_to(mask, batch[m].shape[1]))
-    elif m in grids:
-      sets[m] = grid_nodes(grids[m], bool(mask.any()))
-    elif m == "text":
-      sets[m] = word_nodes(words, mask)
-  for m, (labels, places) in data.place_tokens(batch).items():
-    mask = np.asarray(batch[f"{m}_mask"])[0]
-    sets[m] = NodeSet(labels, np.broadcast_to(mask, len(labels)), places)
-  return {**sets, **sown_nodes(sown)}
-
-
-def _find_frames(batch: Mapping[str, Any]) -> np.ndarray | None:
-  """The frames of the clip of a batch of one, uint8 [T, h, w, 3], if any."""
-  for m in sorted(batch):
-    if f"{m}_mask" in batch and np.ndim(batch[m]) == 5:
-      frames = np.asarray(batch[m])[0]
-      if frames.dtype != np.uint8:
-        frames = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
-      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3))
-  return None
-
-
-def _view_record(
+def _ask_again(
   trained: TrainedModel, record_id: str, example: Mapping[str, Any]
 ) -> ExampleView:
-  """Explains one example of the data."""
+  """Asks the question of an example about its picture."""
   from PIL import Image
 
   view, _ = explain_example(
@@ -255,10 +280,6 @@ def _describe_origin(
     f"{platform.python_version()}, {jax.device_count()} {device.platform} "
     f"device(s) ({device.device_kind}), {os.cpu_count()} cores."
   )
-
-
-def _count(params: Any) -> int:
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _apply(

@@ -49,6 +49,7 @@ TRAINED = (
   "sort_of_clevr_hard_attention-pixels",
   "scene_matching_graph",
   "scene_graph_vqa_detected",
+  "digit_motion_graph",
 )
 MAJORITY = 0.375  # of the validation split; question-only reaches 0.67
 
@@ -65,6 +66,12 @@ GRAPH_TITLES = {
   "scene_graph_vqa_guided": {STEPS},
   "scene_graph_vqa_no_edges": {STEPS},
   "scene_graph_vqa_reasoning": {STEPS},
+  "digit_motion_graph": {f"{EDGES} within video"},
+  **{
+    f"{data}_matching_{name}": {EDGES}
+    for data in ("scene", "stamp")
+    for name in ("attention", "graph", "phrases")
+  },
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
   "sort_of_clevr_co_attention": {EDGES},
@@ -89,8 +96,8 @@ class Known:
   Attributes:
     num_examples: of the test split.
     num_labels: answers there are.
-    question: one that may be asked of `image`, or None if pictures are compared
-      with captions.
+    question: one that may be asked of `image`, or None if none is asked about
+      a picture.
     image: path of a picture.
     changes: further settings of the tiny run.
   """
@@ -118,6 +125,10 @@ def look_up(name, shown, folder):
     question = data.list_examples("test")["test/0/0"]["text"]
     changes = {**small, "evaluation.batch_size": 40}
     return Known(80, 10, question, str(image), changes)
+  if name.startswith("digit"):
+    small = {"data.num_clips": 40, "data.num_eval_clips": 16}
+    changes = {**small, "evaluation.batch_size": 16}
+    return Known(16, 8, None, str(image), changes)
   if name.startswith("stamp"):
     changes = {"evaluation.batch_size": 118, "data.image_size": 17}
     return Known(118, 2, None, str(image), changes)
@@ -242,7 +253,17 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
       predict.main, "--workdir", workdir, "--image", "x.png", "--text", "x"
     )
     assert code == 1
-    assert "compares pictures with captions" in capsys.readouterr().err
+    assert "answers no question about a picture" in capsys.readouterr().err
+    (record_id, *_) = fdl.build(config).data.list_examples("test")
+    code = tiny_runs.run_main(
+      predict.main,
+      *("--workdir", workdir, "--record", record_id, "--json"),
+      *("--attention", tmp_path / "where.png"),
+    )
+    answers = last_json(capsys.readouterr().out)["answers"]
+    assert code == 0
+    assert 0 < sum(answers.values()) <= 1 + 1e-6
+    assert (tmp_path / "where.png").stat().st_size > 1_000
     return
   code = tiny_runs.run_main(
     predict.main,

@@ -9,6 +9,7 @@ from command_lines import IMAGE, error_of, nothing_changes, predict_flags
 from PIL import Image
 
 from experiments import predict
+from mmjax.data.easy_vqa import EasyVqa
 
 pytestmark = pytest.mark.usefixtures("easy_vqa", "fast_compilation")
 
@@ -79,6 +80,29 @@ def test_files_that_are_no_picture(capsys, workdir, tmp_path, kind):
     )
   assert str(path) in message
   assert "picture" in message.replace("picture.png", "")
+
+
+def test_an_example_of_the_data_by_its_record_id(capsys, workdir):
+  flags = ["--workdir", workdir, "--record", "test/0/0"]
+  assert tiny_runs.run_main(predict.main, *flags, "--json") == 0
+  answers = json.loads(capsys.readouterr().out.splitlines()[-1])["answers"]
+  example = EasyVqa().list_examples("test")["test/0/0"]
+  asked = predict_flags(workdir, text=example["text"])
+  assert tiny_runs.run_main(predict.main, *asked, "--json") == 0
+  same = json.loads(capsys.readouterr().out.splitlines()[-1])["answers"]
+  assert answers == same
+  message = error_of(
+    capsys, predict.main, "--workdir", workdir, "--record", "x"
+  )
+  assert "test" in message
+
+
+@pytest.mark.parametrize(
+  "flags", [[], ["--image", "x.png"], ["--record", "test/0/0", "--text", "x"]]
+)
+def test_either_a_picture_and_a_question_or_a_record(capsys, workdir, flags):
+  assert tiny_runs.run_main(predict.main, "--workdir", workdir, *flags) == 2
+  assert "--image and --text are needed, or --record" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!"])

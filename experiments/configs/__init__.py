@@ -1,6 +1,7 @@
 """Every experiment, one function each; adding one is a line in `ALL`."""
 
 from experiments.configs import (
+  digit_motion,
   easy_vqa,
   scene_graph_vqa,
   scene_matching,
@@ -30,6 +31,7 @@ ALL = (
   stamp_matching.stamp_matching_attention,
   stamp_matching.stamp_matching_graph,
   stamp_matching.stamp_matching_phrases,
+  digit_motion.digit_motion_graph,
   scene_graph_vqa.scene_graph_vqa_guided,
   scene_graph_vqa.scene_graph_vqa_no_edges,
   scene_graph_vqa.scene_graph_vqa_reasoning,

@@ -50,6 +50,33 @@ class ArrayData(abc.ABC):
     """Returns the ids `<split>/<row>` of the rows of a split."""
     return [f"{split}/{row}" for row in range(num_rows)]
 
+  def take_records(
+    self, assets: Mapping[str, Any], record_ids: Sequence[str]
+  ) -> list[collation.Batch]:
+    """Returns a batch of one for each of some examples of a split.
+
+    Args:
+      assets: what `load_assets` gave, for instance from a checkpoint.
+      record_ids: ids that `list_examples` lists, of one split.
+
+    Raises:
+      ValueError: there is no such record.
+    """
+    split = record_ids[0].partition("/")[0]
+    encoded = self.encode_split(assets, split)
+    known = self.record_ids(split, len(encoded["label"]))
+    rows = {record_id: row for row, record_id in enumerate(known)}
+    unknown = sorted(set(record_ids) - set(rows))
+    if unknown:
+      raise ValueError(
+        f"there is no record {unknown[0]!r} in {split!r}; the first one is"
+        f" {known[0]!r}"
+      )
+    return [
+      {key: values[rows[one]][None] for key, values in encoded.items()}
+      for one in record_ids
+    ]
+
   def place_tokens(
     self, batch: collation.Batch
   ) -> dict[str, tuple[list[str], np.ndarray]]:

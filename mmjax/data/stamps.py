@@ -194,7 +194,7 @@ class Stamps(arrays.ArrayData):
       "phrase_spans": spans,
       "phrase_mask": there,
     }
-    other = stamp_pairs.choose_others(_list_others(own["text"], read))
+    other = _choose_others(own["text"], read)
     return {
       **own,
       **{
@@ -252,21 +252,29 @@ class Stamps(arrays.ArrayData):
     Returns:
       `text`, the caption; `answer`, the category, or for matching "text";
       `type`, `image_id`, which is the name, and `group`, see
-      `builders.stamps.group_pictures`.
+      `builders.stamps.group_pictures`; for matching `negative`, the false
+      caption of evaluation.
 
     Raises:
       ValueError: there is no such split, or the data are not prepared.
     """
-    return {
+    read, matching = self._read(split), self.task == "matching"
+    listed = {
       f"{split}/{record['name']}": {
         "text": record["caption"],
-        "answer": "text" if self.task == "matching" else record["category"],
+        "answer": "text" if matching else record["category"],
         "type": "caption",
         "image_id": record["name"],
         "group": record["group"],
       }
-      for record in self._read(split)
+      for record in read
     }
+    if matching:
+      encoded = self._encode_captions(read, self.load_assets())
+      others = _choose_others(encoded["text"], read)
+      for example, other in zip(listed.values(), others, strict=True):
+        example["negative"] = read[other]["caption"]
+    return listed
 
   def load_image(self, record_id: str) -> np.ndarray:
     """Returns an example's picture, uint8 [size, size, 3].
@@ -288,6 +296,13 @@ class Stamps(arrays.ArrayData):
         f"stamps have no split {split!r}; they have {', '.join(SPLITS)}"
       )
     return _read_split(packages.cache_dir(), split)
+
+
+def _choose_others(
+  ids: np.ndarray, read: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+  """Chooses the false captions of evaluation, int [n]."""
+  return stamp_pairs.choose_others(_list_others(ids, read))
 
 
 def _list_others(

@@ -83,10 +83,8 @@ def tie_frames(
 class VideoGraphEncoder(StagedEncoder):
   """Passes messages between frames, or between tokens of frames.
 
-  Of T frames of P tokens it gives T tokens, or T * P, frame by frame. Each
-  round sows `edge_senders`, `edge_receivers`, `edge_types` and `edge_mask`,
-  [R, E], see `tie_frames`; of attention also the shares of the edges, see
-  `DynamicGraphAttention`.
+  Of T frames of P tokens it gives T tokens, or T * P, frame by frame. Rounds of
+  attention sow the shares of the edges, see `DynamicGraphAttention`.
 
   Attributes:
     width: width of the tokens.
@@ -172,8 +170,6 @@ class VideoGraphEncoder(StagedEncoder):
     nodes = stage.to_tokens()
     per_step = nodes.mask.shape[1] // stage.mask.shape[1]
     edges = tie_frames(nodes, per_step, self.skips, self.num_similar)
-    for name in ("senders", "receivers", "types", "mask"):
-      self.sow("intermediates", f"edge_{name}", getattr(edges, name))
     graph = self.block[layer](make_graph(nodes, edges), train=train)
     return stage.with_tokens(nodes.replace(values=graph.nodes))
 

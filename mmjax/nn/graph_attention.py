@@ -22,7 +22,7 @@ from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.dropout import Dropout
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.message_passing import prepare_edges
+from mmjax.nn.message_passing import prepare_edges, sow_shares
 
 NEGATIVE_SLOPE = 0.2  # of the leaky rectifier, in both papers
 
@@ -284,7 +284,7 @@ def gather_heads(
   """
   num_receivers = receivers.mask.shape[1]
   shares = edges.softmax(scores, num_receivers)
-  layer.sow("intermediates", "attention", edges.heads_first(shares))
+  sow_shares(layer, "attention", edges, shares, num_receivers, values.shape[1])
   shares = Dropout(layer.dropout_rate, deterministic=not train)(shares)
   out = edges.collect(shares, values, num_receivers)
   if layer.merge == "mean":

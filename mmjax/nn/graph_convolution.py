@@ -17,7 +17,7 @@ from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.message_passing import prepare_edges
+from mmjax.nn.message_passing import prepare_edges, sow_shares
 
 
 def normalize_symmetric(
@@ -98,7 +98,9 @@ class GraphConvolution(nn.Module):
     shares = normalize_symmetric(
       edges, values.shape[1], num_receivers, bipartite=bipartite
     )[..., None]
-    self.sow("intermediates", "edge_weights", edges.heads_first(shares))
+    sow_shares(
+      self, "edge_weights", edges, shares, num_receivers, values.shape[1]
+    )
     values = Dense(
       self.width,
       use_bias=False,

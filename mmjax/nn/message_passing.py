@@ -1,5 +1,6 @@
-"""How every graph layer starts: shapes checked, what is masked cleared."""
+"""How graph layers start, with what is masked cleared, and what they sow."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
@@ -48,6 +49,28 @@ def prepare_edges(
     Tokens(values.astype(dtype), receivers.mask),
     edges,
   )
+
+
+def sow_shares(
+  layer: nn.Module,
+  name: str,
+  edges: EdgeList | EdgeMatrix,
+  shares: Array,
+  num_receivers: int,
+  num_senders: int,
+) -> None:
+  """Sows what each edge counts, [B, *, H], and of a list what it belongs to.
+
+  That is `edge_senders`, `edge_receivers` and `edge_mask` [B, E], loops
+  included, and `edge_nodes`, the number of receivers and of senders.
+  """
+  layer.sow("intermediates", name, edges.heads_first(shares))
+  if isinstance(edges, EdgeList):
+    for part in ("senders", "receivers", "mask"):
+      layer.sow("intermediates", f"edge_{part}", getattr(edges, part))
+    layer.sow(
+      "intermediates", "edge_nodes", jnp.array([num_receivers, num_senders])
+    )
 
 
 def _check_nodes(values: Array, mask: Array, owner: str) -> None:

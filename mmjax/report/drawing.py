@@ -28,6 +28,8 @@ from mmjax.report.theme import (
   to_file,
 )
 
+_LINE = 60  # letters
+
 
 def picture_kind(path: str | pathlib.Path) -> str:
   """Returns the kind of picture that a file name asks for: png, svg or pdf.
@@ -110,13 +112,7 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
   """The question, the five best answers, and the weights of the words."""
   weights = word_weights(view)
   grid = part.subplots(1, 1 + len(weights), squeeze=False)[0]
-  truth = "" if view.answer is None else f"   (true: {view.answer})"
-  part.suptitle(
-    f"{view.text}  \N{RIGHTWARDS ARROW}  {view.predicted}{truth}",
-    color=theme.ink,
-    fontsize=12,
-    parse_math=False,
-  )
+  part.suptitle(_tell(view), color=theme.ink, fontsize=12, parse_math=False)
   rows = [(name, probability) for name, probability in view.top]
   _draw_bars(grid[0], "best answers", rows, theme)
   for axes, (name, shares) in zip(grid[1:], weights, strict=True):
@@ -127,8 +123,22 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
     _caption(part, "this model has no attention to draw", theme)
 
 
+def _tell(view: ExampleView) -> str:
+  """The question and its answer; of long answers whether it is right."""
+  truth = "" if view.answer is None else f"   (true: {view.answer})"
+  found = f"{view.predicted}{truth}"
+  if len(found) > _LINE and view.correct is not None:
+    found = "right" if view.correct else "wrong"
+  return f"{view.text}  \N{RIGHTWARDS ARROW}  {found}"
+
+
 def _caption(part: Figure, text: str, theme: Theme) -> None:
   part.supxlabel(textwrap.fill(text, 100), color=theme.muted, fontsize=9)
+
+
+def _wrap(text: str) -> str:
+  """Writes a sentence in lines, whole: two may differ in one word."""
+  return textwrap.fill(text, _LINE)
 
 
 def _draw_bars(
@@ -137,10 +147,13 @@ def _draw_bars(
   clean_axes(axes, theme, grid="none")
   values = [value for _, value in rows]
   axes.barh(range(len(rows)), values, color=theme.accent, height=0.62)
-  axes.set_yticks(range(len(rows)), [shorten(name) for name, _ in rows])
+  long = max((len(name) for name, _ in rows), default=0) > _LINE
+  write = _wrap if long else shorten
+  axes.set_yticks(range(len(rows)), [write(name) for name, _ in rows])
   for label in axes.get_yticklabels():
     label.set_parse_math(False)
     label.set_color(theme.ink)
+    label.set_fontsize(7 if long else label.get_fontsize())
   for row, value in enumerate(values):
     axes.text(
       value,

@@ -49,6 +49,18 @@ class FoundWalk(NamedTuple):
   gates: Sequence[np.ndarray]
 
 
+class EndsOfEdges(NamedTuple):
+  """A list of edges.
+
+  Attributes:
+    ends: int [2, E], receivers and senders; -1 at both ends of absent edges.
+    numbers: of receivers and of senders that there are; None if unknown.
+  """
+
+  ends: np.ndarray
+  numbers: tuple[int, int] | None
+
+
 def read_edges(
   path: Path, value: np.ndarray, sown: Sown, sets: Mapping[str, NodeSet]
 ) -> FoundEdges | None:
@@ -69,10 +81,10 @@ def read_edges(
   heads = value[0]
   if path[-1] in OF_ONE_SET:
     if value.ndim == 3:
-      edges = _find_list(path, sown)
-      if edges is None or heads.shape[1] < edges.shape[1]:
+      found = _find_list(path, sown)
+      if found is None or heads.shape[1] < found.ends.shape[1]:
         return None
-      heads = _fill_matrix(heads, edges)
+      heads = _fill_matrix(heads, found)
     pair = _read_layer(path, sets)
     if pair is None and heads.shape[1] == heads.shape[2]:
       name = _find_set(path, heads.shape[1], sets)
@@ -109,10 +121,11 @@ def read_walk(
   for value in sown.get((*path[:-1], "gates"), ()):
     gate = np.asarray(value)[0]
     if gate.ndim == 1:
-      edges = _find_list(path, sown)
-      if edges is None:
+      found = _find_list(path, sown)
+      if found is None:
         break
-      gate = _fill_matrix(gate[None], edges, number)[0]
+      found = found._replace(numbers=(number, number))
+      gate = _fill_matrix(gate[None], found)[0]
     elif gate.ndim == 3:  # an edge of any type is a way
       gate = gate.max(axis=0)
     gates.append(gate)
@@ -148,11 +161,8 @@ def _find_set(
   return fitting[0] if len(fitting) == 1 else None
 
 
-def _find_list(path: Path, sown: Sown) -> np.ndarray | None:
-  """Int [2, E], receivers and senders of the edges sown around a module.
-
-  Edges that are absent have -1 at both ends.
-  """
+def _find_list(path: Path, sown: Sown) -> EndsOfEdges | None:
+  """The ends of the edges that are sown in a module, or around it."""
   for depth in range(len(path) - 1, -1, -1):
     around = path[:depth]
     if (*around, "edge_senders") in sown:
@@ -160,24 +170,29 @@ def _find_list(path: Path, sown: Sown) -> np.ndarray | None:
         np.asarray(sown[*around, f"edge_{name}"][-1])[0]
         for name in ("senders", "receivers", "mask")
       )
-      return np.where(mask, np.stack([receivers, senders]), -1)
+      ends = np.where(mask, np.stack([receivers, senders]), -1)
+      numbers = sown.get((*around, "edge_nodes"))
+      if numbers is not None:
+        numbers = tuple(np.asarray(numbers[-1]).tolist())
+      return EndsOfEdges(ends, numbers)
   return None
 
 
-def _fill_matrix(
-  weights: np.ndarray, edges: np.ndarray, number: int | None = None
-) -> np.ndarray:
-  """Fills [H, N, N] with the weights [H, E] or, loops last, [H, E + N].
+def _fill_matrix(weights: np.ndarray, edges: EndsOfEdges) -> np.ndarray:
+  """Fills [H, Nr, Ns] with the weights [H, E] or, loops last, [H, E + N].
 
   Of several edges between two nodes the heaviest counts.
   """
-  num_edges = edges.shape[1]
-  if number is None:
+  num_edges = edges.ends.shape[1]
+  numbers = edges.numbers
+  if numbers is None:
     loops = weights.shape[1] - num_edges
-    number = loops if loops > 0 else int(edges.max(initial=-1)) + 1
-  matrix = np.zeros((len(weights), number, number))
-  inside = ((edges >= 0) & (edges < number)).all(axis=0)
-  receivers, senders = edges[:, inside]
+    number = loops if loops > 0 else int(edges.ends.max(initial=-1)) + 1
+    numbers = (number, number)
+  matrix = np.zeros((len(weights), *numbers))
+  limits = np.array(numbers)[:, None]
+  inside = ((edges.ends >= 0) & (edges.ends < limits)).all(axis=0)
+  receivers, senders = edges.ends[:, inside]
   for head, row in zip(matrix, weights[:, :num_edges], strict=True):
     np.maximum.at(head, (receivers, senders), row[inside])
   return matrix

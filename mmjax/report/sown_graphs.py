@@ -6,7 +6,8 @@ What is looked for, by name, with q, k and m for sets of nodes:
 - `token_over_token` and `pairs` [1, H, N, N], the edges of one set;
 - `attention` and `edge_weights`, edges of layers of `mmjax.nn`: [1, H, Nr, Ns],
   or [1, H, E] for a list of edges whose `edge_senders`, `edge_receivers` and
-  `edge_mask` [1, E] are sown by a module around the layer;
+  `edge_mask` [1, E] are sown by the layer or a module around it, and perhaps
+  `edge_nodes`, how many receivers and senders there are;
 - `nodes` [1, N] beside `gates`, [1, N, N], [1, K, N, N] or [1, E]: a walk over
   a set, once a step;
 - `pool` [1, N], see `mmjax.report.attention`.
@@ -37,7 +38,8 @@ class _Part:
     kind: `pairs`, or `attention` for all that is one.
     weights: [Nr, Ns] by pair.
     sets: the nodes.
-    rounds: how often each pair was sown.
+    rounds: how often the edges of each pair were sown, by the layer: there may
+      be several types of edges in one round.
     num_heads: H.
   """
 
@@ -46,16 +48,17 @@ class _Part:
   num_heads: int
   weights: dict[Pair, np.ndarray] = dataclasses.field(default_factory=dict)
   sets: dict[str, NodeSet] = dataclasses.field(default_factory=dict)
-  rounds: dict[Pair, int] = dataclasses.field(default_factory=dict)
+  rounds: dict[tuple[Pair, str], int] = dataclasses.field(default_factory=dict)
 
-  def add(self, found: FoundEdges) -> None:
+  def add(self, found: FoundEdges, layer: str) -> None:
     """Adds a round; one whose sets are not those of the others is left out."""
     for name, nodes in found.sets.items():
       if name in self.sets and len(self.sets[name].labels) != len(nodes.labels):
         return
     self.sets |= found.sets
     self.weights[found.pair] = found.weights
-    self.rounds[found.pair] = self.rounds.get(found.pair, 0) + 1
+    of_layer = (found.pair, layer)
+    self.rounds[of_layer] = self.rounds.get(of_layer, 0) + 1
 
 
 def find_graphs(
@@ -126,8 +129,15 @@ def _find_parts(sown: Sown, sets: Mapping[str, NodeSet]) -> list[_Part]:
       kind = "pairs" if path[-1] == "pairs" else "attention"
       key = (path[0], kind)
       part = parts.setdefault(key, _Part(*key, found.num_heads))
-      part.add(found)
+      # What stands in a round of its own is of one layer all the same.
+      layer = path[-2] if _is_typed(path) else ""
+      part.add(found, layer)
   return list(parts.values())
+
+
+def _is_typed(path: tuple[str, ...]) -> bool:
+  """Whether a layer is that of one type of edges."""
+  return len(path) > 1 and path[-2].startswith("layers_")
 
 
 def _describe_part(part: _Part) -> tuple[str, str]:

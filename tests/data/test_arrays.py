@@ -37,6 +37,26 @@ def test_a_batch_depends_on_seed_and_number_only():
   assert first.record_ids(9) == names
 
 
+class Rows(arrays.ArrayData):
+  """Eleven rows."""
+
+  def load_assets(self):
+    return {}
+
+  def encode_split(self, assets, split):
+    columns, _ = _make()
+    return {**columns, "label": np.arange(11)}
+
+
+def test_single_records_are_batches_of_one():
+  one, other = Rows().take_records({}, ["test/7", "test/2"])
+  assert one["label"].tolist() == [7]
+  assert other["x"].tolist() == [[2, 2, 2]]
+  assert other["example_mask"].tolist() == [True]
+  with pytest.raises(ValueError, match=r"no record 'test/11'.*'test/0'"):
+    Rows().take_records({}, ["test/7", "test/11"])
+
+
 def test_shards_cut_the_same_batch():
   columns, ids = _make()
   whole, cut = (

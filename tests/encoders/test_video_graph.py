@@ -74,17 +74,17 @@ def test_edges_and_their_shares_are_sown():
     mutable="intermediates",
   )
   sown = state["intermediates"]
-  _, present = sown["edge_mask"]  # of each round
-  _, receivers = sown["edge_receivers"]
-  num_edges = 2 * (4 + 2) + 5 * 2  # over one frame, three frames, by similarity
+  # Over one frame, three frames, by similarity, and loops.
+  num_edges = 2 * (4 + 2) + 5 * 2 + 5
+  layer = sown["block_1"]["attention"]
+  (present,), (receivers,) = layer["edge_mask"], layer["edge_receivers"]
   assert present.shape == receivers.shape == (3, num_edges)
-  (shares,) = sown["block_1"]["attention"]["attention"]
-  assert shares.shape == (3, 3, num_edges + 5)  # loops last
-  assert not np.asarray(shares)[:, 0, :num_edges][~np.asarray(present)].any()
+  (shares,) = layer["attention"]
+  assert shares.shape == (3, 3, num_edges)
+  assert not np.asarray(shares)[:, 0][~np.asarray(present)].any()
   total = np.zeros((3, 5))
   for row, edge in np.argwhere(np.asarray(present)):
     total[row, receivers[row, edge]] += shares[row, 0, edge]
-  total += shares[:, 0, num_edges:]
   np.testing.assert_allclose(total, CLIPS_MASK, atol=1e-5)
 
 

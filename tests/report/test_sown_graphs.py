@@ -1,8 +1,18 @@
 """Graphs in what models sow: whose nodes they are, and what is left alone."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax.array_types import Tokens
+from mmjax.nn.edges import EdgeList
+from mmjax.nn.graph_dot_attention import DotGraphAttention
+from mmjax.nn.heterogeneous_graph import (
+  HeterogeneousGraph,
+  HeterogeneousLayer,
+  edges_to_matrices,
+)
 from mmjax.report.node_sets import (
   NodeSet,
   frame_nodes,
@@ -121,6 +131,50 @@ def test_lists_of_edges_are_found_around_their_layer(loops):
   ]
   del tree["encoders_video"]["edge_senders"]
   assert find_graphs(tree, sets, {}) == []
+
+
+def _attend(senders, receivers, form):
+  """What a layer over random edges from words to objects sows."""
+  rng = np.random.default_rng(0)
+  edges = EdgeList(
+    jnp.asarray(senders)[None],
+    jnp.asarray(receivers)[None],
+    jnp.arange(len(senders))[None] < len(senders) - 1,
+  )
+  words, objects = (
+    Tokens(
+      jnp.asarray(rng.normal(size=(1, number, 6)), jnp.float32),
+      jnp.ones((1, number), bool),
+    )
+    for number in (5, 3)
+  )
+  graph = HeterogeneousGraph(
+    {"text": words, "objects": objects},
+    {("text", "names", "objects"): edges},
+  )
+  if form == "matrix":
+    graph = edges_to_matrices(graph)
+  module = HeterogeneousLayer({"text_names_objects": DotGraphAttention(6, 2)})
+  _, sown = module.init_with_output(
+    jax.random.key(0), graph, train=False, mutable=["params", "intermediates"]
+  )
+  return {"matcher": sown["intermediates"]}
+
+
+def test_lists_and_matrices_of_a_layer_are_drawn_alike():
+  # No edge has the last word, nor the last object: neither tells its number.
+  senders, receivers = [0, 1, 1, 0, 4], [0, 0, 1, 1, 2]
+  views = [
+    find_graphs(_attend(senders, receivers, form), _sets(), {})
+    for form in ("list", "matrix")
+  ]
+  (listed,), (matrix,) = views
+  assert _edges(listed) == _edges(matrix)
+  assert len(_edges(listed)) == 4
+  for one, other in zip(
+    listed.steps[0].edges, matrix.steps[0].edges, strict=True
+  ):
+    assert one.weight == pytest.approx(other.weight, abs=1e-6)
 
 
 @pytest.mark.parametrize("types", [None, 2])

@@ -208,6 +208,12 @@ class SceneMatching(arrays.ArrayData):
       }
     return listed
 
+  def place_tokens(
+    self, batch: collation.Batch
+  ) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Tells where the objects of a batch's first scene are, in boxes."""
+    return {"objects": scene_pictures.place_objects(batch)}
+
   def load_image(self, record_id: str) -> np.ndarray:
     """Returns an example's picture, uint8 [s, s, 3].
 
