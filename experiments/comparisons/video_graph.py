@@ -36,7 +36,7 @@ def experiment(model, loss, setting: str, seed: int):
     loss=loss,
     optimizer=AdamW(weight_decay=1e-2),  # each method has a rate of its own
     training=Training(
-      num_steps=3000, batch_size=32, eval_every=500, checkpoint_every=3000
+      num_steps=1000, batch_size=32, eval_every=200, checkpoint_every=1000
     ),
     evaluation=Evaluation(metrics=ClassificationMetrics(num_classes=8)),
     seed=seed,

@@ -34,6 +34,7 @@ from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
 from mmjax.nn.message_passing import prepare_edges
+from mmjax.nn.tokens import clear_masked
 
 
 @flax.struct.dataclass
@@ -80,7 +81,9 @@ class WordReader(nn.Module):
       The control [B, width], and the attention, float32 [B, T].
     """
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    values = Dense(self.width, name="word", **dtypes)(words.values)
+    values = Dense(self.width, name="word", **dtypes)(
+      clear_masked(words, self.dtype)
+    )
     scores = Dense(1, use_bias=False, name="score", **dtypes)(
       values * wanted[:, None]
     )

@@ -129,7 +129,9 @@ def _tell(view: ExampleView) -> str:
   found = f"{view.predicted}{truth}"
   if len(found) > _LINE and view.correct is not None:
     found = "right" if view.correct else "wrong"
-  return f"{view.text}  \N{RIGHTWARDS ARROW}  {found}"
+  return textwrap.fill(
+    f"{view.text}  \N{RIGHTWARDS ARROW}  {found}", _LINE + 10
+  )
 
 
 def _caption(part: Figure, text: str, theme: Theme) -> None:

@@ -2,12 +2,14 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from module_checks import assert_every_parameter_learns, random_variables
 
+from mmjax.array_types import Tokens
 from mmjax.data.synthetic import scenes
 from mmjax.data.synthetic.scene_graph_vqa import SceneGraphVqa
 from mmjax.encoders.image import GridEncoder
@@ -18,7 +20,7 @@ from mmjax.losses.detection import AnswerAndDetection
 from mmjax.losses.guidance import Guided
 from mmjax.models.scene_reasoning import SceneReasoning, read_triples
 from mmjax.nn.detection import CellDetector
-from mmjax.nn.graph_reasoning import GraphReasoning
+from mmjax.nn.graph_reasoning import GraphReasoning, WordReader
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -93,12 +95,24 @@ def test_masked_objects_and_triples_have_no_influence(batch):
   noise = np.random.default_rng(0)
   changed = dict(batch)
   absent = ~batch["objects_mask"]
-  changed["objects"] = batch["objects"] + absent[..., None] * 7.5
+  changed["objects"] = np.where(absent[..., None], np.nan, batch["objects"])
   for key in ("graph_senders", "graph_receivers", "graph_relations"):
     wild = noise.integers(0, 4, batch[key].shape)
     changed[key] = np.where(batch["graph_mask"], batch[key], wild)
   after = run(variables, changed)["logits"]
   np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
+
+  @jax.jit
+  def slope(variables, batch):
+    def loss_fn(variables):
+      outputs = model.apply(variables, batch, train=True)
+      return Guided(CrossEntropy())(outputs, batch).sum()
+
+    return jax.grad(loss_fn)(variables)
+
+  chex.assert_trees_all_close(
+    slope(variables, batch), slope(variables, changed), rtol=1e-4, atol=1e-6
+  )
   # The order of the objects plays no part.
   order = np.array([3, 1, 0, 2, 4, 5, 7, 6])
   places = np.argsort(order)
@@ -109,6 +123,26 @@ def test_masked_objects_and_triples_have_no_influence(batch):
   changed["graph_relations"] = batch["graph_relations"]
   permuted = run(variables, changed)["logits"]
   np.testing.assert_allclose(before, permuted, rtol=1e-4, atol=1e-5)
+
+
+def test_words_that_are_masked_are_not_read():
+  rng = np.random.default_rng(0)
+  mask = jnp.arange(5) < jnp.array([[5], [3]])
+  values = jnp.asarray(rng.normal(size=(2, 5, 6)), jnp.float32)
+  wanted = jnp.asarray(rng.normal(size=(2, 7)), jnp.float32)
+  module = WordReader(7)
+  variables = random_variables(module.init, Tokens(values, mask), wanted)
+
+  @jax.jit
+  @jax.value_and_grad
+  def compute(variables, values):
+    return module.apply(variables, Tokens(values, mask), wanted)[0].sum()
+
+  wild = jnp.where(mask[..., None], values, jnp.nan)
+  zeros = jnp.where(mask[..., None], values, 0.0)
+  result = compute(variables, wild)
+  chex.assert_tree_all_finite(result)
+  chex.assert_trees_all_equal(result, compute(variables, zeros))
 
 
 def test_triples_become_the_relations_that_hold(batch):
