@@ -116,11 +116,12 @@ def explain_records(
   ):
     matching = all(label in example for label in labels)
     names = {label: example[label] for label in labels if matching}
+    asked = example["text"] or example["type"]  # clips come without a text
     views.append(
       explain_batch(
         trained,
         batch,
-        text="which caption is true?" if matching else example["text"],
+        text="which caption is true?" if matching else asked,
         caption=example["text"],
         names=names,
         answer=names.get(example["answer"], example["answer"]),
