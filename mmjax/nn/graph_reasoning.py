@@ -33,7 +33,7 @@ from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
-from mmjax.nn.message_passing import prepare_edges
+from mmjax.nn.message_passing import prepare_edges, sow_ends
 from mmjax.nn.tokens import clear_masked
 
 
@@ -152,8 +152,8 @@ class GraphReasoning(nn.Module):
   The steps share their parameters, but for the projection of the query. Sows,
   once a step, `nodes` [B, N], the attention over nodes, and `words` [B, T] if
   there are words; and, between two steps, `gates`, how open each edge is:
-  [B, E] for a list, [B, N, N] or [B, K, N, N] for a matrix, zero for absent
-  edges.
+  [B, E] for a list, whose ends are sown too, [B, N, N] or [B, K, N, N] for a
+  matrix, zero for absent edges.
 
   Attributes:
     width: width of nodes, control and memory.
@@ -214,6 +214,7 @@ class GraphReasoning(nn.Module):
       graph, None, self.dtype, "graph reasoning"
     )
     self._check(values, query)
+    sow_ends(self, edges, values.shape[1], values.shape[1])
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     query = query.astype(self.dtype)
     nodes = Dense(self.width, name="node", **dtypes)(values)

@@ -59,12 +59,22 @@ def sow_shares(
   num_receivers: int,
   num_senders: int,
 ) -> None:
-  """Sows what each edge counts, [B, *, H], and of a list what it belongs to.
-
-  That is `edge_senders`, `edge_receivers` and `edge_mask` [B, E], loops
-  included, and `edge_nodes`, the number of receivers and of senders.
-  """
+  """Sows what each edge counts, [B, *, H], and its ends; see `sow_ends`."""
   layer.sow("intermediates", name, edges.heads_first(shares))
+  sow_ends(layer, edges, num_receivers, num_senders)
+
+
+def sow_ends(
+  layer: nn.Module,
+  edges: EdgeList | EdgeMatrix,
+  num_receivers: int,
+  num_senders: int,
+) -> None:
+  """Sows the ends of a list of edges; a matrix needs none.
+
+  They are `edge_senders`, `edge_receivers` and `edge_mask` [B, E], and
+  `edge_nodes`, the number of receivers and of senders.
+  """
   if isinstance(edges, EdgeList):
     for part in ("senders", "receivers", "mask"):
       layer.sow("intermediates", f"edge_{part}", getattr(edges, part))

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from mmjax.array_types import Tokens
+from mmjax.nn.dense_graph import to_dense
 from mmjax.nn.edges import EdgeList
+from mmjax.nn.graph import make_graph
 from mmjax.nn.graph_dot_attention import DotGraphAttention
+from mmjax.nn.graph_reasoning import GraphReasoning
 from mmjax.nn.heterogeneous_graph import (
   HeterogeneousGraph,
   HeterogeneousLayer,
@@ -205,6 +208,37 @@ def test_a_walk_over_a_list_of_edges():
   (view,) = find_graphs({"reasoning": tree}, _sets(), {})
   weights = [edge.weight for edge in view.steps[1].edges]
   assert weights == pytest.approx([0.5, 0.25])
+
+
+def test_a_walk_of_the_module_is_drawn_alike_over_lists_and_matrices():
+  rng = np.random.default_rng(0)
+  nodes = Tokens(
+    jnp.asarray(rng.normal(size=(1, 3, 4)), jnp.float32),
+    jnp.ones((1, 3), bool),
+  )
+  edges = EdgeList(
+    jnp.array([[0, 1, 0]]), jnp.array([[1, 0, 2]]), jnp.array([[1, 1, 0]], bool)
+  )
+  listed = make_graph(nodes, edges)
+  views = []
+  for graph in (listed, to_dense(listed)):
+    _, sown = GraphReasoning(5, num_steps=2).init_with_output(
+      jax.random.key(0),
+      graph,
+      jnp.ones((1, 6)),
+      train=False,
+      mutable=["params", "intermediates"],
+    )
+    (view,) = find_graphs({"reasoning": sown["intermediates"]}, _sets(), {})
+    views.append(view)
+  one, other = ([*view.steps[1].edges] for view in views)
+  assert len(one) == 1  # of both directions the stronger
+  assert [(e.sender, e.receiver) for e in one] == [
+    (e.sender, e.receiver) for e in other
+  ]
+  np.testing.assert_allclose(
+    [e.weight for e in one], [e.weight for e in other], atol=1e-6
+  )
 
 
 def test_a_walk_of_one_step_has_no_gates():
