@@ -28,8 +28,8 @@ def digit_motion_graph(
 ):
   """Cells of frames are nodes, tied over time and to the most similar one.
 
-  The graph of patches of the comparison. About 97 % in two minutes; half could
-  be had without the order of the frames.
+  The graph of patches of the comparison. About 97 % in a few minutes; half
+  could be had without the order of the frames.
 
   python -m experiments.train digit_motion_graph --workdir runs/motion
   """
