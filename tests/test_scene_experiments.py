@@ -54,6 +54,17 @@ def test_model_data_loss_and_metrics_fit(config_fn):
   assert embedding == len(assets["vocabulary"])
 
 
+@pytest.mark.parametrize(
+  "config_fn", [*CONFIGS[-4:], *STAMPS], ids=lambda c: c.func.__name__
+)
+def test_pooled_vectors_have_all_captions_of_a_batch(config_fn):
+  experiment = fdl.build(build_config(config_fn, ("batch_size=24",)))
+  stamps = experiment.name.startswith("stamp")
+  few = 8 if stamps else 2
+  pooled = experiment.name.endswith("pooled")
+  assert experiment.model.num_candidates == (24 if pooled else few)
+
+
 @pytest.mark.parametrize("config_fn", STAMPS, ids=lambda c: c.func.__name__)
 def test_stamps_fit_without_their_package(config_fn):
   experiment = fdl.build(build_config(config_fn, ("width=8",)))

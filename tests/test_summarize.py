@@ -65,6 +65,13 @@ def test_rows_and_groups():
   )
 
 
+def test_a_count_that_is_alike_has_no_interval():
+  assert summarize._tell_mean([148_417, 148_417]) == "148,417"
+  assert summarize._tell_mean([3]) == "3"
+  assert summarize._tell_mean([1, 1]) == "100.0 ± 0.0"  # a share
+  assert "±" in summarize._tell_mean([3, 5])
+
+
 def test_other_scores_are_columns(workdir, capsys):
   runs = [make_run(0, 0.98, 1.0), make_run(4, 0.96, 2.0)]
   names = summarize._list_scores(runs, ["error", "accuracy_by_type"])

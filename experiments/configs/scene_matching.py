@@ -1,8 +1,9 @@
 """Scenes and captions of two to five relations: which caption is true?
 
 Four experiments on the generated scenes with given objects; they share the
-encoders and the loss and differ in what scores a pair. The text alone is right
-for half.
+encoders and the loss and differ in what scores a pair. Pooled vectors learn
+from all captions of a batch, which costs them nothing; the others from the true
+one, the false one and another. The text alone is right for half.
 """
 
 from fiddle.experimental.auto_config import auto_config
@@ -150,9 +151,9 @@ def scene_matching_phrases(
   dtype: str = "float32",
   seed: int = 0,
 ):
-  """Control: the graph without its edges within objects and within phrases.
+  """Control: no messages within objects, nor within phrases; all else stays.
 
-  python -m experiments.train scene_matching_phrases --workdir runs/matching
+  python -m experiments.train scene_matching_phrases --workdir runs/phrases
   """
   return scene_matching(
     name="scene_matching_phrases",

@@ -1,8 +1,9 @@
 """Stamps and their captions: 549 pictures to learn from, 118 to be tested.
 
 Four experiments from pixels; they share the encoders and the loss and differ
-in what scores a pair. False captions are those of other pictures of the same
-category, so that the category alone is right for half.
+in what scores a pair. Pooled vectors learn from all captions of a batch, the
+others from eight and a false one. False captions are those of other pictures
+of the same category, so that the category alone is right for half.
 """
 
 from fiddle.experimental.auto_config import auto_config
@@ -151,9 +152,9 @@ def stamp_matching_phrases(
   dtype: str = "float32",
   seed: int = 0,
 ):
-  """Control: the graph without its edges within cells and within phrases.
+  """Control: no messages within cells, nor within phrases; all else stays.
 
-  python -m experiments.train stamp_matching_phrases --workdir runs/st_graph
+  python -m experiments.train stamp_matching_phrases --workdir runs/phrases
   """
   return stamp_matching(
     name="stamp_matching_phrases",

@@ -243,5 +243,6 @@ class EdgeMatrix:
 def clear(features: Any, mask: Array) -> Any:
   """Puts zeros where a mask with the axes of edges is False."""
   return jax.tree.map(
-    lambda leaf: jnp.where(align(mask, leaf), leaf, 0), features
+    lambda leaf: jnp.where(align(mask, leaf), leaf, jnp.zeros_like(leaf)),
+    features,
   )

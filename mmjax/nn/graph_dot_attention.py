@@ -31,6 +31,8 @@ def score_products(
   r"""Scores edges, :math:`q_r^\top (k_s + e_{rs}) / \sqrt{d}`.
 
   A matrix of edges needs no array [B, Nr, Ns, H, d] unless they have features.
+  Products are left to einsum: jaxlib 0.10.2 compiles their plain sum wrongly
+  for one graph of a dozen nodes on a CPU.
 
   Args:
     edges: the edges.

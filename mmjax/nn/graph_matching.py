@@ -34,7 +34,8 @@ class GraphMatcher(nn.Module):
     num_rounds: rounds of messages across.
     mlp_dim: hidden width of the perceptrons of the nodes.
     within: whether regions hear from each other, and phrases from those before
-      and after; without these edges each phrase just looks at regions.
+      and after; without these messages each phrase just looks at regions. The
+      perceptrons of regions and phrases stay.
     dtype: dtype of the computation; scores are float32.
     param_dtype: dtype of the parameters.
   """
@@ -63,13 +64,12 @@ class GraphMatcher(nn.Module):
     caption = self._hear(
       connect_caption(words, phrases), attention, ("phrase",), "words", train
     )
-    if self.within:
-      beside = {"region_beside_region": self._attend()}
-      picture = connect_picture(regions)
-      picture = self._hear(picture, beside, ("region",), "regions", train)
-      regions = picture.nodes["region"]
+    beside = {"region_beside_region": self._attend()} if self.within else {}
+    picture = self._hear(
+      connect_picture(regions), beside, ("region",), "regions", train
+    )
     graph = connect_pairs(
-      take_rows(regions, pairs.picture),
+      take_rows(picture.nodes["region"], pairs.picture),
       take_rows(caption.nodes["phrase"], pairs.caption),
     )
     for i in range(self.num_rounds):
@@ -91,25 +91,41 @@ class GraphMatcher(nn.Module):
   ) -> HeterogeneousGraph:
     """Adds what nodes of some types hear, and a perceptron, to them."""
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-    normed = {
-      t: Tokens(
-        nn.LayerNorm(name=f"{name}_{t}_norm", **dtypes)(nodes.values),
-        nodes.mask,
-      )
-      for t, nodes in graph.nodes.items()
-    }
-    heard = HeterogeneousLayer(layers, keep_own=False, name=name)(
-      graph.replace(nodes=normed), train=train
-    )
+    heard = self._listen(graph, layers, name, train) if layers else None
     nodes = dict(graph.nodes)
     for t in hearers:
-      values = nodes[t].values + heard.nodes[t].values
+      values = nodes[t].values
+      if heard is not None:
+        values = values + heard.nodes[t].values
       update = nn.LayerNorm(name=f"{name}_{t}_mlp_norm", **dtypes)(values)
       update = MlpBlock(self.mlp_dim, name=f"{name}_{t}_mlp", **dtypes)(
         update, train=train
       )
       nodes[t] = Tokens(values + update, nodes[t].mask)
     return graph.replace(nodes=nodes)
+
+  def _listen(
+    self,
+    graph: HeterogeneousGraph,
+    layers: dict[str, nn.Module],
+    name: str,
+    train: bool,
+  ) -> HeterogeneousGraph:
+    """Passes messages between normed nodes; these do not come with them."""
+    normed = {
+      t: Tokens(
+        nn.LayerNorm(
+          dtype=self.dtype,
+          param_dtype=self.param_dtype,
+          name=f"{name}_{t}_norm",
+        )(nodes.values),
+        nodes.mask,
+      )
+      for t, nodes in graph.nodes.items()
+    }
+    return HeterogeneousLayer(layers, keep_own=False, name=name)(
+      graph.replace(nodes=normed), train=train
+    )
 
   def _attend(self) -> nn.Module:
     return DotGraphAttention(

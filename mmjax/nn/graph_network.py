@@ -90,7 +90,7 @@ def graph_network(
   update_global: UpdateGlobal | None = None,
   aggregate: Aggregate = aggregate_sum,
   aggregate_for_global: Aggregate = aggregate_sum,
-) -> Callable[[Graph], Graph]:
+) -> Callable[[AnyGraph], AnyGraph]:
   r"""Makes a graph network block out of its update functions.
 
   .. math::
@@ -98,9 +98,11 @@ def graph_network(
     v'_i = \phi^v(v_i, \rho_{k: r_k = i} \, e'_k, u), \quad
     u' = \phi^u(\rho_i \, v'_i, \rho_k \, e'_k, u)
 
-  Padding is zeros when the update functions see it, whatever stood there, is
-  left out of every aggregate, and is zeros again in what they give: it reaches
-  no result, and no gradient unless a function has no finite slope at zeros.
+  What is absent is zeros when the update functions see it, the ends of absent
+  edges too, whatever stood there; it is left out of every aggregate, and is
+  zeros again in what they give. So it reaches no result, and no gradient of
+  nodes and edges. A function with parameters or globals needs a finite slope at
+  zeros, or these get none.
 
   A `DenseGraph` is taken as the list of all its pairs of nodes, E = N * N, of
   which those without an edge are masked; its edges come back as [B, N, N, ...].
@@ -133,8 +135,9 @@ def graph_network(
     present, edges = edge_set.mask, edge_set.features
     nodes = clear(graph.nodes, graph.node_mask)
     if update_edge is not None:
-      ends = edge_set.at_senders(nodes), edge_set.at_receivers(nodes)
-      edges = clear(update_edge(edges, *ends, shared), present)
+      sent = clear(edge_set.at_senders(nodes), present)
+      received = clear(edge_set.at_receivers(nodes), present)
+      edges = clear(update_edge(edges, sent, received, shared), present)
       graph = graph.replace(edges=edges)
     if update_node is not None:
       num_nodes = graph.node_mask.shape[1]

@@ -67,7 +67,7 @@ def pass_messages(
     m_i = \sum_j a_{ij} \, v_j, \quad
     a_{ij} = \exp e_{ij} \, / \, \sum_k \exp e_{ik}
 
-  It equals `graph_network` of `mmjax.nn.graph` with `aggregate_attention`
+  It equals `mmjax.nn.graph_network` with `aggregate_attention`
   over a list of all edges, without ever making an array [B, N_r, N_s, D].
   Senders of several types are put side by side: their edges share one softmax.
 

@@ -268,6 +268,31 @@ def test_training_has_another_false_caption_at_each_visit(stamps, num_shards):
     for key, values in again.batch(step).items():  # by number, and no state
       np.testing.assert_array_equal(batch[key], values)
   assert np.mean([len(each) for each in seen.values()]) > 4
+  for step, batch in enumerate(again.iterate(stop=3)):  # through the threads
+    np.testing.assert_array_equal(
+      batch["negative"], batches.batch(step)["negative"]
+    )
+  other = data.train_batches(assets, batch_size=10, seed=4)
+  mine = {
+    one: row.tolist()
+    for step in range(4)
+    for one, row in zip(
+      other.record_ids(step), other.batch(step)["negative"], strict=True
+    )
+  }
+  same = [
+    row.tolist() == mine[one]
+    for one, row in zip(
+      batches.record_ids(0),
+      batches.batch(0)["negative"].reshape(10, -1),
+      strict=True,
+    )
+    if one in mine
+  ]
+  assert not all(same)
+  evaluated = data.eval_batches(assets, "test", batch_size=5).batch(0)
+  fixed = data.arrays("test")["negative"][:5]
+  np.testing.assert_array_equal(evaluated["negative"], fixed)
 
 
 def test_matching_has_true_and_false_captions(stamps):

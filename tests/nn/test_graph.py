@@ -317,3 +317,33 @@ def test_dense_messages_with_large_scores_and_no_senders(shift):
   np.testing.assert_allclose(
     messages, pass_messages(scores, values, mask)[0], atol=5e-3
   )
+
+
+@pytest.mark.parametrize("form", ["list", "matrix"])
+def test_a_distance_has_a_gradient_where_edges_are_absent(form):
+  """Its slope at zero is none, which is where an absent edge has its ends."""
+  graph = _make_graph()
+  graph = graph.replace(
+    receivers=jnp.where(graph.edge_mask, (graph.senders + 1) % N, graph.senders)
+  )
+  graph = to_dense(graph) if form == "matrix" else graph
+  block = graph_network(
+    lambda e, s, r, u: jnp.linalg.norm(s - r, axis=-1),
+    lambda v, m, u: m,
+  )
+
+  @jax.jit
+  @jax.grad
+  def slope(nodes):
+    return block(graph.replace(nodes=nodes)).nodes.sum()
+
+  found = slope(graph.nodes)
+  assert np.isfinite(found).all()
+  assert (np.abs(found).sum() > 0).all()
+
+
+def test_features_keep_their_dtype():
+  graph = _make_graph().replace(edges=jnp.ones((B, E), bool))
+  seen = []
+  graph_network(lambda e, s, r, u: seen.append(e.dtype) or e)(graph)
+  assert seen == [jnp.bool_]

@@ -1,4 +1,4 @@
-"""Layers from one set of nodes to another, against loops; and their dropout."""
+"""Layers between two sets of nodes, their dropout, and how XLA takes them."""
 
 import functools
 
@@ -10,7 +10,7 @@ from module_checks import random_variables
 
 from mmjax.array_types import Tokens
 from mmjax.nn.dense_graph import list_to_matrix, make_dense_graph
-from mmjax.nn.edges import EdgeList
+from mmjax.nn.edges import EdgeList, EdgeMatrix
 from mmjax.nn.graph import make_graph
 from mmjax.nn.graph_attention import DynamicGraphAttention, GraphAttention
 from mmjax.nn.graph_convolution import GraphConvolution
@@ -159,3 +159,40 @@ def test_dropout_leaves_out_shares_and_keeps_their_mean(name):
   assert not spread[~heard].any()
   error = np.abs(found.mean(axis=0) - whole)
   assert (error <= 5 * spread / np.sqrt(number) + 1e-6).all()
+
+
+@pytest.fixture
+def optimised():
+  """Programs as users run them, and not as most tests do."""
+  before = jax.config.values["jax_disable_most_optimizations"]
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.parametrize("cls", [DotGraphAttention, DynamicGraphAttention])
+@pytest.mark.parametrize(
+  ("num_heads", "width", "num_nodes"), [(2, 16, 16), (4, 32, 12)]
+)
+def test_one_large_graph_is_compiled_rightly(
+  optimised, cls, num_heads, width, num_nodes
+):
+  """jaxlib 0.10.2 makes another number of a plain sum of products here."""
+  rng = np.random.default_rng(0)
+  graph = make_dense_graph(
+    Tokens(
+      jnp.asarray(rng.normal(size=(1, num_nodes, 6)), jnp.float32),
+      jnp.ones((1, num_nodes), bool),
+    ),
+    EdgeMatrix(jnp.ones((1, num_nodes, num_nodes), bool)),
+  )
+  module = cls(width, num_heads)
+  variables = random_variables(
+    functools.partial(module.init, train=False), graph
+  )
+  compiled = jax.jit(functools.partial(module.apply, train=False))
+  with jax.disable_jit():
+    step_by_step = module.apply(variables, graph, train=False)
+  np.testing.assert_allclose(
+    compiled(variables, graph), step_by_step, atol=1e-5
+  )

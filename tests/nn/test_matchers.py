@@ -19,10 +19,12 @@ from mmjax.nn.matching import (
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
+CONTROL = GraphMatcher(6, num_heads=2, num_rounds=2, mlp_dim=7, within=False)
 MATCHERS = {
   "pooled": PooledMatcher(5),
   "attention": CrossAttentionMatcher(6, num_heads=2, mlp_dim=7),
   "graph": GraphMatcher(6, num_heads=2, num_rounds=2, mlp_dim=7),
+  "control": CONTROL,
 }
 
 
@@ -69,3 +71,35 @@ def test_nothing_that_is_masked_is_read(name):
   ):
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(expected, found)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_edges_within_a_caption_can_be_left_out(within):
+  """Without them a score is a sum over phrases, each by itself."""
+  rng = np.random.default_rng(1)
+  parts = jnp.asarray(rng.normal(size=(2, 2, 3, 6)), jnp.float32)
+  # All four captions of two first and two second phrases of three words.
+  words = jnp.stack(
+    [jnp.concatenate([parts[0, i], parts[1, j]]) for i, j in np.ndindex(2, 2)]
+  )
+  regions = Tokens(
+    jnp.asarray(rng.normal(size=(1, 5, 6)), jnp.float32), jnp.ones((1, 5), bool)
+  )
+  phrases = Phrases(jnp.array([[[0, 3], [3, 6]]] * 4), jnp.ones((4, 2), bool))
+  arguments = (
+    regions,
+    Tokens(words, jnp.ones((4, 6), bool)),
+    phrases,
+    Pairs(jnp.zeros(4, int), jnp.arange(4)),
+  )
+  matcher = CONTROL.clone(within=within)
+  variables = random_variables(
+    functools.partial(matcher.init, train=False), *arguments
+  )
+  scores = jax.jit(functools.partial(matcher.apply, train=False))(
+    variables, *arguments
+  )
+  left, right = scores[0] + scores[3], scores[1] + scores[2]
+  assert (abs(left - right) > 1e-3) == within
+  # Nodes are added outside of the layers, so that these have no part for them.
+  assert "own_" not in str(jax.tree_util.tree_structure(variables))
