@@ -20,7 +20,11 @@ from mmjax.report.attention import (
   collect_grids,
   select_example,
 )
-from mmjax.report.example_nodes import find_frames, find_nodes
+from mmjax.report.example_nodes import (
+  SIDES,
+  find_frames,
+  find_nodes,
+)
 from mmjax.report.examples import ExampleView, choose_examples
 from mmjax.report.intervals import accuracy_by_group
 from mmjax.report.page import Report, write_page
@@ -124,6 +128,7 @@ def explain_records(
         text="which caption is true?" if matching else asked,
         caption=example["text"],
         names=names,
+        choices="captions" if matching else "answers",
         answer=names.get(example["answer"], example["answer"]),
         kind=example["type"],
         record_id=record_id,
@@ -139,6 +144,7 @@ def explain_batch(
   text: str,
   caption: str | None = None,
   names: Mapping[str, str] = types.MappingProxyType({}),
+  choices: str = "answers",
   answer: str | None = None,
   kind: str = "",
   record_id: str = "",
@@ -152,6 +158,7 @@ def explain_batch(
     text: the question.
     caption: the text whose words the batch holds; None is the question.
     names: how answers are shown, by label, where not by the label itself.
+    choices: see `ExampleView`.
     answer: the true answer as it is shown, where it is known.
     kind: the question's type, where it is known.
     record_id: where the example stands in the data.
@@ -161,12 +168,19 @@ def explain_batch(
   probabilities = np.asarray(jax.nn.softmax(outputs["logits"][0]))
   best = np.argsort(-probabilities, kind="stable")[:NUM_TOP_ANSWERS]
   modalities = sorted(model.encoders)
-  attention = select_example(collect_attention(sown, modalities), 0)
   grids = collect_grids(sown, modalities)
+  # A matcher compares two sides, whatever it is that they were encoded from.
+  matched = hasattr(model, "matcher")
+  image, words_of = SIDES if matched else ("image", "text")
+  attention = select_example(
+    collect_attention(sown, SIDES if matched else modalities), 0
+  )
   num_words = np.shape(batch.get("text", ()))[-1:]
   words = split_words(text if caption is None else caption)
   words = words[: num_words[0]] if num_words else []
-  nodes = find_nodes(trained.experiment.data, batch, sown, grids, words)
+  nodes = find_nodes(
+    trained.experiment.data, batch, sown, grids, words, matched=matched
+  )
   return ExampleView(
     image=np.asarray(batch["image"][0]) if "image" in batch else None,
     words=words,
@@ -181,6 +195,9 @@ def explain_batch(
     grid=grids.get("image"),
     graphs=find_graphs(sown, nodes, attention),
     frames=find_frames(batch),
+    image_modality=image,
+    text_modality=words_of,
+    choices=choices,
   )
 
 

@@ -72,6 +72,7 @@ GRAPH_TITLES = {
     for data in ("scene", "stamp")
     for name in ("attention", "graph", "phrases")
   },
+  "scene_matching_pooled": {"Where it looked: region"},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
   "sort_of_clevr_co_attention": {EDGES},

@@ -114,7 +114,7 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
   grid = part.subplots(1, 1 + len(weights), squeeze=False)[0]
   part.suptitle(_tell(view), color=theme.ink, fontsize=12, parse_math=False)
   rows = [(name, probability) for name, probability in view.top]
-  _draw_bars(grid[0], "best answers", rows, theme)
+  _draw_bars(grid[0], f"best {view.choices}", rows, theme)
   for axes, (name, shares) in zip(grid[1:], weights, strict=True):
     _draw_bars(
       axes, name, list(zip(view.words, shares.tolist(), strict=True)), theme

@@ -27,6 +27,7 @@ class ExampleView:
     frames: uint8 [T, height, width, 3], the frames of a clip, or None.
     image_modality: name of the modality with the grid.
     text_modality: name of the modality with the words.
+    choices: what `top` holds: "answers", or "captions", which are sentences.
   """
 
   image: np.ndarray | None
@@ -42,6 +43,7 @@ class ExampleView:
   frames: np.ndarray | None = None
   image_modality: str = "image"
   text_modality: str = "text"
+  choices: str = "answers"
 
   @property
   def predicted(self) -> str:
@@ -52,6 +54,21 @@ class ExampleView:
   def correct(self) -> bool | None:
     """Whether the prediction is the true answer; None where not known."""
     return None if self.answer is None else self.predicted == self.answer
+
+
+def mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
+  """Splits texts into words, and tells which are not the same in all.
+
+  Where numbers of words differ, no word has a counterpart, and none is marked.
+
+  >>> mark_differences(["a red box", "a blue box"])[1]
+  [('a', False), ('blue', True), ('box', False)]
+  """
+  split = [text.split() for text in texts]
+  if len({len(words) for words in split}) > 1:
+    return [[(word, False) for word in words] for words in split]
+  differ = [len(set(column)) > 1 for column in zip(*split, strict=True)]
+  return [list(zip(words, differ, strict=True)) for words in split]
 
 
 def choose_examples(

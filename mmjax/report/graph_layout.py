@@ -164,7 +164,7 @@ def _lay_out_picture(view: GraphView, aspect: float) -> Layout:
   for number, ends in enumerate(columns.values()):
     for row, end in enumerate(ends):
       y = (row + 0.5) * total / len(ends)
-      places[end] = (width + number * room + min(0.45, room / 2), y)
+      places[end] = (width + number * room + min(0.3, room / 2), y)
   columned = frozenset(end for ends in columns.values() for end in ends)
   panel = dataclasses.replace(panel, places=places, columns=columned)
   return Layout(NARROW, total, [panel])

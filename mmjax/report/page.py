@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mmjax.report import figures, overlays
 from mmjax.report.drawing import graph_pictures
-from mmjax.report.examples import ExampleView
+from mmjax.report.examples import ExampleView, mark_differences
 from mmjax.report.graph_drawing import plot_graph
 from mmjax.report.graph_layout import is_wide
 from mmjax.report.graph_view import GraphView, describe_graph
@@ -193,8 +193,12 @@ def _card(view: ExampleView) -> dict[str, object]:
     }
     for title, shares in overlays.word_weights(view)
   ]
+  marked = mark_differences([label for label, _ in view.top])
   return {
     "view": view,
+    "captions": dict(
+      zip([label for label, _ in view.top], marked, strict=True)
+    ),
     "image": None if image is None else _image_uri(image),
     "maps": maps,
     "words": words,

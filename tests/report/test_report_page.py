@@ -167,7 +167,7 @@ def test_each_example_has_a_card_that_says_right_or_wrong():
   reader = _Reader(render_page(_report(examples=views)))
   assert reader.tags.count("article") == 24
   assert reader.classes.count("wrong") == reader.classes.count("right") == 12
-  assert "24 questions" in reader.body
+  assert "24 examples" in reader.body
   assert "12 of them answered wrongly" in reader.body
 
 
@@ -327,3 +327,25 @@ def test_the_page_is_small_whole_and_the_same_every_time(tmp_path):
   assert text.count("<article") == 24
   small = _report(examples=views[:1])
   assert render_page(small) == render_page(small)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_captions_are_told_apart(is_right):
+  true, false = "the red box is left", "the red box is <right>"
+  top = (
+    [(true, 0.75), (false, 0.25)] if is_right else [(false, 0.75), (true, 0.25)]
+  )
+  view = _view(
+    text="which caption is true?", answer=true, top=top, choices="captions"
+  )
+  page = render_page(_report(examples=[view]))
+  body = _Reader(page).body
+  assert "True: the red box is left" in body
+  assert "False: the red box is <right>" in body
+  assert "<mark>left</mark>" in page
+  assert "<mark>&lt;right&gt;</mark>" in page
+  assert page.count("<mark>") == 2
+  assert ("Right , the true caption" in body) == is_right
+  assert ("Wrong , the false caption" in body) != is_right
+  # A sentence takes the width of the card.
+  assert "captions" in _Reader(page).classes
