@@ -178,6 +178,7 @@ def explain_batch(
   num_words = np.shape(batch.get("text", ()))[-1:]
   words = split_words(text if caption is None else caption)
   words = words[: num_words[0]] if num_words else []
+  frames, frame_mask = find_frames(batch)
   nodes = find_nodes(
     trained.experiment.data, batch, sown, grids, words, matched=matched
   )
@@ -194,7 +195,8 @@ def explain_batch(
     attention=attention,
     grid=grids.get("image"),
     graphs=find_graphs(sown, nodes, attention),
-    frames=find_frames(batch),
+    frames=frames,
+    frame_mask=frame_mask,
     image_modality=image,
     text_modality=words_of,
     choices=choices,

@@ -68,12 +68,19 @@ def _name_sides(
   return {**sides, "region": placed[0]} if len(placed) == 1 else sides
 
 
-def find_frames(batch: Mapping[str, Any]) -> np.ndarray | None:
-  """The frames of the clip of a batch of one, uint8 [T, h, w, 3], if any."""
+def find_frames(
+  batch: Mapping[str, Any],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """Finds the frames of the clip of a batch of one, if there is one.
+
+  Returns:
+    uint8 [T, h, w, 3], and bool [T], True = present; None and None without.
+  """
   for m in sorted(batch):
     if f"{m}_mask" in batch and np.ndim(batch[m]) == 5:
       frames = np.asarray(batch[m])[0]
       if frames.dtype != np.uint8:
         frames = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
-      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3))
-  return None
+      mask = np.broadcast_to(np.asarray(batch[f"{m}_mask"])[0], len(frames))
+      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3)), mask
+  return None, None

@@ -25,6 +25,7 @@ class ExampleView:
     grid: (height, width) in cells of the image's tokens; None without.
     graphs: what was passed between nodes, see `sown_graphs.find_graphs`.
     frames: uint8 [T, height, width, 3], the frames of a clip, or None.
+    frame_mask: bool [T], True = present; None is all of them.
     image_modality: name of the modality with the grid.
     text_modality: name of the modality with the words.
     choices: what `top` holds: "answers", or "captions", which are sentences.
@@ -41,9 +42,24 @@ class ExampleView:
   grid: tuple[int, int] | None = None
   graphs: Sequence[GraphView] = ()
   frames: np.ndarray | None = None
+  frame_mask: np.ndarray | None = None
   image_modality: str = "image"
   text_modality: str = "text"
   choices: str = "answers"
+
+  @property
+  def shown_frames(self) -> list[tuple[int, np.ndarray]]:
+    """The numbers, from 1, and the pixels of the frames that are there."""
+    frames = [] if self.frames is None else list(self.frames)
+    mask = self.frame_mask
+    there = np.ones(len(frames), bool) if mask is None else mask
+    return [
+      (number, frame)
+      for number, (frame, shown) in enumerate(
+        zip(frames, there, strict=True), start=1
+      )
+      if shown
+    ]
 
   @property
   def predicted(self) -> str:

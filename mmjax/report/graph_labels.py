@@ -67,7 +67,11 @@ def draw_labels(
 def draw_frame_numbers(axes: Axes, panel: Panel, ink: Theme) -> None:
   """Numbers the frames, with the shares of those that are nodes."""
   shares = {end[1]: share for end, share in panel.step.shares.items()}
-  for frame, (left, top, _, height) in enumerate(panel.pictures):
+  present = set(panel.boxes.values())
+  for frame, box in enumerate(panel.pictures):
+    if box not in present:
+      continue
+    left, top, _, height = box
     x, bottom = left + 0.03, top + height - 0.025
     _write(axes, x, bottom, str(frame + 1), _SMALL - 1, ink, va="bottom")
     share = shares.get(frame, 0.0) if panel.arcs is not None else 0.0

@@ -349,3 +349,23 @@ def test_captions_are_told_apart(is_right):
   assert ("Wrong , the false caption" in body) != is_right
   # A sentence takes the width of the card.
   assert "captions" in _Reader(page).classes
+
+
+def test_a_clip_shows_its_frames_even_without_a_graph():
+  frames = np.arange(4, dtype=np.uint8)[:, None, None, None]
+  frames = np.broadcast_to(50 * frames, (4, 5, 5, 3))
+  view = _view(
+    image=None, text="", frames=frames,
+    frame_mask=np.array([True, True, False, True]),
+  )  # fmt: skip
+  page = render_page(_report(examples=[view]))
+  shown = [f'alt="frame {number}"' in page for number in (1, 2, 3, 4)]
+  assert shown == [True, True, False, True]
+  addresses = [a for a in _Reader(page).addresses if "image/png" in a]
+  pixels = [
+    np.asarray(Image.open(io.BytesIO(base64.b64decode(a.partition(",")[2]))))
+    for a in addresses
+  ]
+  assert [one.max() for one in pixels] == [0, 50, 150]
+  assert "question" not in _Reader(page).classes
+  assert "strip" not in _Reader(render_page(_report())).classes
