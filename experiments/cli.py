@@ -148,7 +148,7 @@ def score(
     workdir, step=step, split=split, trust=trust, overrides=overrides
   )
   if report:
-    from mmjax.explanation import write_report
+    from mmjax.reporting import write_report
     from mmjax.training.progress import make_progress
 
     with make_progress() as progress, progress.phase("drawing the report"):

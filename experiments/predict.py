@@ -1,12 +1,14 @@
-r"""Answers one question about one image, or one example of the data.
+r"""Answers a question about an image, or tells what a clip or a record is.
 
   python -m experiments.predict --workdir runs/easy_vqa --image F.png \
     --text "what is the blue shape?" --attention where.png
+  python -m experiments.predict --workdir runs/motion --clip F.webp
   python -m experiments.predict --workdir runs/matching --record test/0 \
     --attention where.png
 
-A question about a picture needs the work directory only, `--record` the data as
-well. Prints the best answers with probabilities.
+Pictures and clips need the work directory only, `--record` the data as well.
+Prints the best answers with probabilities; `--attention` draws what was looked
+at, and the graph if there is one.
 """
 
 import argparse
@@ -26,6 +28,12 @@ def main() -> int:
   parser.add_argument("--image", help="an image file")
   parser.add_argument("--text", help="the question")
   parser.add_argument(
+    "--clip",
+    metavar="FILE",
+    help="an animated WebP, GIF or PNG, or frames as .npy, uint8 [T, h, w] or "
+    "[T, h, w, c]",
+  )
+  parser.add_argument(
     "--record", metavar="ID", help="an example of the data, such as test/0"
   )
   parser.add_argument(
@@ -35,12 +43,10 @@ def main() -> int:
   args = parser.parse_args()
   if cli.has_answered(parser, args):
     return 0
-  asked = [args.image is not None, args.text is not None]
-  if any(asked) if args.record is not None else not all(asked):
-    parser.error("--image and --text are needed, or --record: what to answer")
+  _check_asked(parser, args)
 
   from mmjax.evaluation import load_trained
-  from mmjax.explanation import explain_example, explain_record
+  from mmjax.explanation import explain_clip, explain_example, explain_record
   from mmjax.report.drawing import draw_attention, picture_kind
   from mmjax.training.progress import make_progress
 
@@ -52,6 +58,8 @@ def main() -> int:
     )
     if args.record is not None:
       view, notes = explain_record(trained, args.record), []
+    elif args.clip is not None:
+      view, notes = explain_clip(trained, args.clip)
     else:
       view, notes = explain_example(trained, image=args.image, text=args.text)
   for note in notes:
@@ -66,6 +74,18 @@ def main() -> int:
   for answer, probability in view.top:
     print(f"{answer:<{width}} {100 * probability:6.2f} %")
   return 0
+
+
+def _check_asked(
+  parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> None:
+  """Ends with a message unless one thing is asked for, and all of it."""
+  question = args.image is not None or args.text is not None
+  ways = [question, args.clip is not None, args.record is not None]
+  if sum(ways) != 1 or (question and None in (args.image, args.text)):
+    parser.error(
+      "--image and --text are needed, or --clip, or --record: what to answer"
+    )
 
 
 if __name__ == "__main__":

@@ -1,32 +1,28 @@
 """What a trained model did with single examples, for people to look at."""
 
-import datetime
-import importlib.metadata
 import os
-import pathlib
-import platform
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from mmjax import config as config_lib
+from mmjax.data import clip_files
 from mmjax.data.tokenizers import split_words
-from mmjax.evaluation import Evaluated, TrainedModel
+from mmjax.evaluation import TrainedModel
 from mmjax.report.attention import (
   collect_attention,
   collect_grids,
   select_example,
 )
-from mmjax.report.example_nodes import find_frames, find_nodes
-from mmjax.report.examples import ExampleView, choose_examples
-from mmjax.report.intervals import accuracy_by_group
-from mmjax.report.page import Report, write_page
+from mmjax.report.example_nodes import (
+  SIDES,
+  find_frames,
+  find_nodes,
+)
+from mmjax.report.examples import ExampleView
 from mmjax.report.sown_graphs import find_graphs
-from mmjax.training.writers import read_events, total_seconds
-from mmjax.workdir import METRICS_FILE, REPORT_FILE
 
 NUM_TOP_ANSWERS = 5
 
@@ -59,9 +55,10 @@ def explain_example(
   """
   data = trained.experiment.data
   if not _takes_questions(trained):
+    clip = "give a clip, --clip FILE, or " if _takes_clips(trained) else ""
     raise ValueError(
-      f"{trained.experiment.name} answers no question about a picture; name an"
-      " example of its data, for instance --record test/0"
+      f"{trained.experiment.name} answers no question about a picture; {clip}"
+      "name an example of its data, for instance --record test/0"
     )
   batch, notes = data.encode_example(trained.assets, image=image, text=text)
   view = explain_batch(
@@ -73,6 +70,36 @@ def explain_example(
     record_id=record_id,
   )
   return view, notes
+
+
+def explain_clip(
+  trained: TrainedModel, clip: str | os.PathLike[str]
+) -> tuple[ExampleView, list[str]]:
+  """Classifies a clip of a user and keeps where the model looked.
+
+  Args:
+    trained: the model.
+    clip: a file, see `clip_files.read_clip`; of any number and size of frames.
+
+  Returns:
+    The view, and notes, such as frames that were left out.
+
+  Raises:
+    ValueError: the file cannot be read, or the model does not read clips alone.
+  """
+  if not _takes_clips(trained):
+    asks = _takes_questions(trained)
+    other = "give --image and --text, or " if asks else ""
+    raise ValueError(
+      f"{trained.experiment.name} does not read clips alone; {other}name an"
+      " example of its data with --record"
+    )
+  batch = dict(trained.experiment.data.blank_batch())
+  frames, mask, notes = clip_files.fit_clip(
+    clip_files.read_clip(clip), np.shape(batch["video"])[1:]
+  )
+  batch |= {"video": frames[None], "video_mask": mask[None]}
+  return explain_batch(trained, batch, text=""), notes
 
 
 def explain_record(trained: TrainedModel, record_id: str) -> ExampleView:
@@ -124,6 +151,7 @@ def explain_records(
         text="which caption is true?" if matching else asked,
         caption=example["text"],
         names=names,
+        choices="captions" if matching else "answers",
         answer=names.get(example["answer"], example["answer"]),
         kind=example["type"],
         record_id=record_id,
@@ -139,6 +167,7 @@ def explain_batch(
   text: str,
   caption: str | None = None,
   names: Mapping[str, str] = types.MappingProxyType({}),
+  choices: str = "answers",
   answer: str | None = None,
   kind: str = "",
   record_id: str = "",
@@ -152,6 +181,7 @@ def explain_batch(
     text: the question.
     caption: the text whose words the batch holds; None is the question.
     names: how answers are shown, by label, where not by the label itself.
+    choices: see `ExampleView`.
     answer: the true answer as it is shown, where it is known.
     kind: the question's type, where it is known.
     record_id: where the example stands in the data.
@@ -161,12 +191,20 @@ def explain_batch(
   probabilities = np.asarray(jax.nn.softmax(outputs["logits"][0]))
   best = np.argsort(-probabilities, kind="stable")[:NUM_TOP_ANSWERS]
   modalities = sorted(model.encoders)
-  attention = select_example(collect_attention(sown, modalities), 0)
   grids = collect_grids(sown, modalities)
+  # A matcher compares two sides, whatever it is that they were encoded from.
+  matched = hasattr(model, "matcher")
+  image, words_of = SIDES if matched else ("image", "text")
+  attention = select_example(
+    collect_attention(sown, SIDES if matched else modalities), 0
+  )
   num_words = np.shape(batch.get("text", ()))[-1:]
   words = split_words(text if caption is None else caption)
   words = words[: num_words[0]] if num_words else []
-  nodes = find_nodes(trained.experiment.data, batch, sown, grids, words)
+  frames, frame_mask = find_frames(batch)
+  nodes = find_nodes(
+    trained.experiment.data, batch, sown, grids, words, matched=matched
+  )
   return ExampleView(
     image=np.asarray(batch["image"][0]) if "image" in batch else None,
     words=words,
@@ -180,67 +218,12 @@ def explain_batch(
     attention=attention,
     grid=grids.get("image"),
     graphs=find_graphs(sown, nodes, attention),
-    frames=find_frames(batch),
+    frames=frames,
+    frame_mask=frame_mask,
+    image_modality=image,
+    text_modality=words_of,
+    choices=choices,
   )
-
-
-def write_report(
-  workdir: str | os.PathLike[str], evaluated: Evaluated, *, count: int = 24
-) -> pathlib.Path:
-  """Writes `report.html` of an evaluated checkpoint into its work directory.
-
-  Args:
-    workdir: the run's directory, whose training curves are shown.
-    evaluated: the scores and predictions.
-    count: how many examples to show.
-
-  Returns:
-    The path of the page.
-  """
-  workdir = pathlib.Path(workdir)
-  trained, scores = evaluated.trained, evaluated.scores
-  examples, predictions = evaluated.examples, evaluated.predictions
-  correct = predictions.correct
-  kinds = predictions.batch.get("question_type", np.zeros(len(correct), int))
-  answers = predictions.batch["label"]
-  images = np.array([example["image_id"] for example in examples])
-  labels = trained.assets["labels"]
-  type_names = trained.assets["question_types"]
-  history = read_events(workdir / METRICS_FILE)
-  path = workdir / REPORT_FILE
-  write_page(
-    path,
-    Report(
-      experiment=trained.experiment.name,
-      split=evaluated.split,
-      step=trained.step,
-      accuracy=evaluated.accuracy,
-      baselines=evaluated.baselines,
-      num_images=len(set(images)),
-      by_type=accuracy_by_group(correct, kinds, images, type_names),
-      by_answer=accuracy_by_group(correct, answers, images, labels),
-      labels=labels,
-      confusion=scores["confusion"],
-      calibration=scores["calibration"],
-      ece=scores["ece"],
-      history=history,
-      examples=explain_records(
-        trained,
-        {
-          predictions.record_ids[i]: examples[i]
-          for i in choose_examples(correct, kinds, images, count=count)
-        },
-      ),
-      config=config_lib.flatten(trained.config),
-      command=(
-        f"python -m experiments.evaluate --workdir {workdir} --step "
-        f"{trained.step} --split {evaluated.split} --report"
-      ),
-      origin=_describe_origin(trained, history),
-      facts={"parameters": f"{trained.num_parameters:,}"},
-    ),
-  )
-  return path
 
 
 def _ask_again(
@@ -265,22 +248,11 @@ def _takes_questions(trained: TrainedModel) -> bool:
   return hasattr(trained.experiment.data, "encode_example")
 
 
-def _describe_origin(
-  trained: TrainedModel, history: Sequence[Mapping[str, Any]]
-) -> str:
-  """Says with which versions, on what, and in what time."""
-  versions = ", ".join(
-    f"{name} {importlib.metadata.version(name)}"
-    for name in ("mmjax", "jax", "jaxlib", "flax", "optax")
-  )
-  device = jax.devices()[0]
-  return (
-    f"Seed {trained.experiment.seed}; {total_seconds(history):.0f} s of "
-    "training, compilation and evaluations included. This page: "
-    f"{datetime.date.today()}, {versions}, Python "
-    f"{platform.python_version()}, {jax.device_count()} {device.platform} "
-    f"device(s) ({device.device_kind}), {os.cpu_count()} cores."
-  )
+def _takes_clips(trained: TrainedModel) -> bool:
+  """Tells whether an example can be made of a clip of uint8 alone."""
+  batch = trained.experiment.data.blank_batch()
+  modalities = {name for name in batch if f"{name}_mask" in batch}
+  return modalities == {"video"} and batch["video"].dtype == np.uint8
 
 
 def _apply(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from mmjax import evaluation, explanation
+from mmjax import evaluation, explanation, reporting
 from mmjax.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("easy_vqa", "fast_compilation")
@@ -165,7 +165,7 @@ def test_where_the_model_looked(model):
 
 def test_a_report_is_written_into_the_work_directory(workdir, model):
   evaluated = evaluation.evaluate(workdir, step=model.step, split=SPLIT)
-  path = explanation.write_report(workdir, evaluated, count=3)
+  path = reporting.write_report(workdir, evaluated, count=3)
   page = path.read_text()
   assert path == workdir / "report.html"
   assert f"--step {model.step} --split {SPLIT}" in page

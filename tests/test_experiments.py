@@ -10,6 +10,7 @@ import shutil
 
 import easy_vqa as easy_vqa_package
 import fiddle as fdl
+import numpy as np
 import pytest
 import tiny_runs
 from command_lines import error_of
@@ -22,7 +23,7 @@ from mmjax.config import build_config
 from mmjax.data.synthetic import scene_graph_vqa
 from mmjax.data.synthetic import sort_of_clevr as scenes
 from mmjax.evaluation import evaluate as evaluate_split
-from mmjax.explanation import write_report
+from mmjax.reporting import write_report
 from mmjax.trainer import check_settings
 
 pytestmark = pytest.mark.usefixtures(
@@ -72,6 +73,7 @@ GRAPH_TITLES = {
     for data in ("scene", "stamp")
     for name in ("attention", "graph", "phrases")
   },
+  "scene_matching_pooled": {"Where it looked: region"},
   "easy_vqa_co_attention": {EDGES},
   "easy_vqa_graph": {EDGES},
   "sort_of_clevr_co_attention": {EDGES},
@@ -264,6 +266,7 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
     assert code == 0
     assert 0 < sum(answers.values()) <= 1 + 1e-6
     assert (tmp_path / "where.png").stat().st_size > 1_000
+    predict_a_clip(workdir, name, tmp_path, capsys)
     return
   code = tiny_runs.run_main(
     predict.main,
@@ -274,6 +277,27 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
   assert code == 0
   assert len(answers) == 5
   assert 5 / known.num_labels < sum(answers.values()) <= 1 + 1e-6
+
+
+def predict_a_clip(workdir, name, folder, capsys):
+  """Digits in motion read clips, and matchers say that they do not."""
+  clip = folder / "clip.npy"
+  np.save(clip, np.random.default_rng(0).integers(0, 256, (5, 9, 7), np.uint8))
+  where = folder / "clip.png"
+  code = tiny_runs.run_main(
+    predict.main,
+    *("--workdir", workdir, "--clip", clip, "--attention", where, "--json"),
+  )
+  captured = capsys.readouterr()
+  if not name.startswith("digit"):
+    assert code == 1
+    assert "name an example of its data with --record" in captured.err
+    return
+  assert code == 0
+  result = last_json(captured.out)
+  assert len(result["answers"]) == 5
+  assert "has 5 frames" in result["notes"][0]
+  assert where.stat().st_size > 1_000
 
 
 def test_a_shrunk_co_attention_learns(tmp_path):

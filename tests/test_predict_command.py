@@ -98,11 +98,27 @@ def test_an_example_of_the_data_by_its_record_id(capsys, workdir):
 
 
 @pytest.mark.parametrize(
-  "flags", [[], ["--image", "x.png"], ["--record", "test/0/0", "--text", "x"]]
+  "flags",
+  [
+    [],
+    ["--image", "x.png"],
+    ["--record", "test/0/0", "--text", "x"],
+    ["--record", "test/0/0", "--clip", "x.gif"],
+    ["--clip", "x.gif", "--image", "x.png", "--text", "x"],
+  ],
 )
-def test_either_a_picture_and_a_question_or_a_record(capsys, workdir, flags):
+def test_a_picture_and_a_question_or_a_clip_or_a_record(capsys, workdir, flags):
   assert tiny_runs.run_main(predict.main, "--workdir", workdir, *flags) == 2
-  assert "--image and --text are needed, or --record" in capsys.readouterr().err
+  message = capsys.readouterr().err
+  assert "--image and --text are needed, or --clip, or --record" in message
+
+
+def test_a_clip_is_not_for_those_who_answer_questions(capsys, workdir):
+  message = error_of(
+    capsys, predict.main, "--workdir", workdir, "--clip", "x.gif"
+  )
+  assert "does not read clips alone" in message
+  assert "--image and --text" in message
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!"])

@@ -26,10 +26,10 @@ def collect_attention(
   Returns:
     `q_over_k` [B, L, H, N_q, N_k] for each pair that was sown, with one L a
     round in order, and `pool_m` [B, N_m] for each pooled modality. The
-    submodule that pools must be named after its modality (`pool_image`) or
-    after the modality's place in sorted order (`pool_0`), or lie in a head
-    of that modality alone (`heads_image`); others are left out. Empty for a
-    model without attention.
+    submodule that pools must be named after its modality (`pool_image` or
+    `image_pool`) or after the modality's place in sorted order (`pool_0`), or
+    lie in a head of that modality alone (`heads_image`); others are left out.
+    Empty for a model without attention.
   """
   pairs = {f"{q}_over_{k}" for q in modalities for k in modalities}
   found = {}
@@ -206,7 +206,7 @@ def _pooled_modality(
     if f"heads_{modality}" in path:
       return modality
   for modality in sorted(modalities, key=len, reverse=True):
-    if name == modality or name.endswith(f"_{modality}"):
+    if name in (modality, f"{modality}_pool") or name.endswith(f"_{modality}"):
       return modality
   number = re.search(r"_(\d+)$", name)
   if number and int(number.group(1)) < len(modalities):

@@ -29,6 +29,7 @@ from mmjax.report.theme import (
 )
 
 _LINE = 60  # letters
+_FRAMES = 8  # of a clip, in a row
 
 
 def picture_kind(path: str | pathlib.Path) -> str:
@@ -70,10 +71,13 @@ def plot_attention(view: ExampleView, theme: Theme = LIGHT) -> Figure:
   tiles += [
     (word, map_image(fit_image(view.image), cells)) for word, cells in maps
   ]
-  columns = 4
+  columns, height = 4, 1.95
+  if view.shown_frames and not tiles:
+    tiles = [(str(number), frame) for number, frame in view.shown_frames]
+    columns, height = _FRAMES, 1.2
   num_rows = math.ceil(len(tiles) / columns)
   with style():
-    heights = [1.9, 1.95 * num_rows + 0.01]
+    heights = [1.9, height * num_rows + 0.01]
     for graph in view.graphs:
       heights.append(graph_size(graph, graph_pictures(view, graph))[1] + 0.75)
     figure = new_figure(7.6, sum(heights))
@@ -114,7 +118,7 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
   grid = part.subplots(1, 1 + len(weights), squeeze=False)[0]
   part.suptitle(_tell(view), color=theme.ink, fontsize=12, parse_math=False)
   rows = [(name, probability) for name, probability in view.top]
-  _draw_bars(grid[0], "best answers", rows, theme)
+  _draw_bars(grid[0], f"best {view.choices}", rows, theme)
   for axes, (name, shares) in zip(grid[1:], weights, strict=True):
     _draw_bars(
       axes, name, list(zip(view.words, shares.tolist(), strict=True)), theme
@@ -129,9 +133,8 @@ def _tell(view: ExampleView) -> str:
   found = f"{view.predicted}{truth}"
   if len(found) > _LINE and view.correct is not None:
     found = "right" if view.correct else "wrong"
-  return textwrap.fill(
-    f"{view.text}  \N{RIGHTWARDS ARROW}  {found}", _LINE + 10
-  )
+  asked = f"{view.text}  \N{RIGHTWARDS ARROW}  " if view.text else ""
+  return textwrap.fill(f"{asked}{found}", _LINE + 10)
 
 
 def _caption(part: Figure, text: str, theme: Theme) -> None:

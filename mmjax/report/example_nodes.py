@@ -13,6 +13,8 @@ from mmjax.report.node_sets import (
   word_nodes,
 )
 
+SIDES = ("region", "word")  # what matchers call the nodes of a pair
+
 
 def find_nodes(
   data: Any,
@@ -20,6 +22,8 @@ def find_nodes(
   sown: Mapping[str, Any],
   grids: Mapping[str, tuple[int, int]],
   words: Sequence[str],
+  *,
+  matched: bool = False,
 ) -> dict[str, NodeSet]:
   """Finds where the tokens of each modality of one example lie.
 
@@ -29,6 +33,8 @@ def find_nodes(
     sown: what the model sowed for it.
     grids: (height, width) in cells, by modality.
     words: of the text.
+    matched: whether the model compares two sides, whose nodes are `SIDES` and
+      "phrase".
   """
   sets = {}
   for m in sorted(m for m in batch if f"{m}_mask" in batch):
@@ -42,7 +48,7 @@ def find_nodes(
   for m, (labels, places) in data.place_tokens(batch).items():
     mask = np.asarray(batch[f"{m}_mask"])[0]
     sets[m] = NodeSet(labels, np.broadcast_to(mask, len(labels)), places)
-  if "phrase_spans" in batch:
+  if matched:
     sets = _name_sides(sets, batch, words)
   return {**sets, **sown_nodes(sown)}
 
@@ -62,12 +68,19 @@ def _name_sides(
   return {**sides, "region": placed[0]} if len(placed) == 1 else sides
 
 
-def find_frames(batch: Mapping[str, Any]) -> np.ndarray | None:
-  """The frames of the clip of a batch of one, uint8 [T, h, w, 3], if any."""
+def find_frames(
+  batch: Mapping[str, Any],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """Finds the frames of the clip of a batch of one, if there is one.
+
+  Returns:
+    uint8 [T, h, w, 3], and bool [T], True = present; None and None without.
+  """
   for m in sorted(batch):
     if f"{m}_mask" in batch and np.ndim(batch[m]) == 5:
       frames = np.asarray(batch[m])[0]
       if frames.dtype != np.uint8:
         frames = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
-      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3))
-  return None
+      mask = np.broadcast_to(np.asarray(batch[f"{m}_mask"])[0], len(frames))
+      return np.broadcast_to(frames[..., -3:], (*frames.shape[:3], 3)), mask
+  return None, None

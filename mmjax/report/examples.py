@@ -25,8 +25,10 @@ class ExampleView:
     grid: (height, width) in cells of the image's tokens; None without.
     graphs: what was passed between nodes, see `sown_graphs.find_graphs`.
     frames: uint8 [T, height, width, 3], the frames of a clip, or None.
+    frame_mask: bool [T], True = present; None is all of them.
     image_modality: name of the modality with the grid.
     text_modality: name of the modality with the words.
+    choices: what `top` holds: "answers", or "captions", which are sentences.
   """
 
   image: np.ndarray | None
@@ -40,8 +42,24 @@ class ExampleView:
   grid: tuple[int, int] | None = None
   graphs: Sequence[GraphView] = ()
   frames: np.ndarray | None = None
+  frame_mask: np.ndarray | None = None
   image_modality: str = "image"
   text_modality: str = "text"
+  choices: str = "answers"
+
+  @property
+  def shown_frames(self) -> list[tuple[int, np.ndarray]]:
+    """The numbers, from 1, and the pixels of the frames that are there."""
+    frames = [] if self.frames is None else list(self.frames)
+    mask = self.frame_mask
+    there = np.ones(len(frames), bool) if mask is None else mask
+    return [
+      (number, frame)
+      for number, (frame, shown) in enumerate(
+        zip(frames, there, strict=True), start=1
+      )
+      if shown
+    ]
 
   @property
   def predicted(self) -> str:
@@ -52,6 +70,21 @@ class ExampleView:
   def correct(self) -> bool | None:
     """Whether the prediction is the true answer; None where not known."""
     return None if self.answer is None else self.predicted == self.answer
+
+
+def mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
+  """Splits texts into words, and tells which are not the same in all.
+
+  Where numbers of words differ, no word has a counterpart, and none is marked.
+
+  >>> mark_differences(["a red box", "a blue box"])[1]
+  [('a', False), ('blue', True), ('box', False)]
+  """
+  split = [text.split() for text in texts]
+  if len({len(words) for words in split}) > 1:
+    return [[(word, False) for word in words] for words in split]
+  differ = [len(set(column)) > 1 for column in zip(*split, strict=True)]
+  return [list(zip(words, differ, strict=True)) for words in split]
 
 
 def choose_examples(

@@ -112,12 +112,14 @@ def _draw_pictures(
 ) -> None:
   """Draws the picture or the frames, paler, so that edges stand out.
 
-  Frames without a node are absent: their places stay empty.
+  Frames without a node are absent: nothing is in their places.
   """
   shown = set(panel.boxes.values())
   for number, (left, top, width, height) in enumerate(panel.pictures):
     box = (left, top, width, height)
-    if number < len(pictures) and (box in shown or len(panel.pictures) == 1):
+    if box not in shown and len(panel.pictures) > 1:
+      continue
+    if number < len(pictures):
       pale = 0.6 * pictures[number] + 0.4 * (16 if ink is DARK else 255)
       axes.imshow(
         pale.astype(np.uint8),

@@ -14,6 +14,7 @@ MOST_LABELS = 10  # nodes of a picture whose names are all written
 LEAST_SHARE = 0.1  # of a node whose share is written
 LEGEND_ROW = 0.17  # inches
 _SIZE, _SMALL = 7.5, 6.5  # points
+_LETTER = 0.061  # inches, of a word in a column
 
 Choice = tuple[int, float, float]  # which of the texts, and where its middle is
 
@@ -45,10 +46,10 @@ def draw_labels(
     shown = few or number or (end in linked and not panel.title)
     name = ""
     if nodes[end].show_label and shown:
-      name = shorten(nodes[end].label, 12)
+      name = shorten(nodes[end].label, 18)
     # Where there is no room for both, the number says more.
-    both = f"{name} {number}".strip()
-    texts.append([text for text in dict.fromkeys((both, number)) if text])
+    both = [f"{each} {number}".strip() for each in (name, shorten(name, 12))]
+    texts.append([text for text in dict.fromkeys((*both, number)) if text])
   left, top = panel.pictures[0][:2]
   last = panel.pictures[-1]
   middles = place_labels(
@@ -66,7 +67,11 @@ def draw_labels(
 def draw_frame_numbers(axes: Axes, panel: Panel, ink: Theme) -> None:
   """Numbers the frames, with the shares of those that are nodes."""
   shares = {end[1]: share for end, share in panel.step.shares.items()}
-  for frame, (left, top, _, height) in enumerate(panel.pictures):
+  present = set(panel.boxes.values())
+  for frame, box in enumerate(panel.pictures):
+    if box not in present:
+      continue
+    left, top, _, height = box
     x, bottom = left + 0.03, top + height - 0.025
     _write(axes, x, bottom, str(frame + 1), _SMALL - 1, ink, va="bottom")
     share = shares.get(frame, 0.0) if panel.arcs is not None else 0.0
@@ -94,7 +99,7 @@ def draw_columns(
     axes.text(
       x + 0.08,
       y,
-      shorten(nodes[end].label, max(int(room / _text_size("x", 8)[0]), 3)),
+      shorten(nodes[end].label, max(int(room / _LETTER), 3)),
       color=theme.ink if used else theme.muted,
       fontsize=8,
       va="center",

@@ -17,6 +17,7 @@ _GAP = 0.12
 _TITLE = 0.2  # above a step
 _ROW = 0.155  # of a word
 _ARCS = 0.62  # above and below a row of frames
+_BENDS = 0.1  # the same, where edges run between places in frames
 
 Box = tuple[float, float, float, float]  # left, top, width, height
 
@@ -164,7 +165,7 @@ def _lay_out_picture(view: GraphView, aspect: float) -> Layout:
   for number, ends in enumerate(columns.values()):
     for row, end in enumerate(ends):
       y = (row + 0.5) * total / len(ends)
-      places[end] = (width + number * room + min(0.45, room / 2), y)
+      places[end] = (width + number * room + min(0.3, room / 2), y)
   columned = frozenset(end for ends in columns.values() for end in ends)
   panel = dataclasses.replace(panel, places=places, columns=columned)
   return Layout(NARROW, total, [panel])
@@ -179,7 +180,9 @@ def _lay_out_rows(view: GraphView, aspect: float, total: float) -> Layout:
   frames = {node.end: node.frame for node in view.nodes}
   panels, top = [], 0.0
   for row, step in enumerate(view.steps):
-    above, below = _arc_room(step, frames) if view.has_frame_nodes else (0, 0)
+    above = below = _BENDS if step.edges else 0.0
+    if view.has_frame_nodes:
+      above, below = _arc_room(step, frames)
     top += title + above
     boxes = [
       (frame * (width + gap), top, width, height) for frame in range(number)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mmjax.report import figures, overlays
 from mmjax.report.drawing import graph_pictures
-from mmjax.report.examples import ExampleView
+from mmjax.report.examples import ExampleView, mark_differences
 from mmjax.report.graph_drawing import plot_graph
 from mmjax.report.graph_layout import is_wide
 from mmjax.report.graph_view import GraphView, describe_graph
@@ -193,9 +193,17 @@ def _card(view: ExampleView) -> dict[str, object]:
     }
     for title, shares in overlays.word_weights(view)
   ]
+  marked = mark_differences([label for label, _ in view.top])
   return {
     "view": view,
+    "captions": dict(
+      zip([label for label, _ in view.top], marked, strict=True)
+    ),
     "image": None if image is None else _image_uri(image),
+    "frames": [
+      {"number": number, "uri": _image_uri(_shrink_frame(frame))}
+      for number, frame in view.shown_frames
+    ],
     "maps": maps,
     "words": words,
     "graphs": [_graph(view, graph) for graph in view.graphs],
@@ -212,6 +220,12 @@ def _graph(view: ExampleView, graph: GraphView) -> dict[str, object]:
     "images": _both_themes(lambda theme: plot_graph(graph, pictures, theme)),
     "text": describe_graph(graph),
   }
+
+
+def _shrink_frame(frame: np.ndarray) -> np.ndarray:
+  """Shrinks a large frame; the page enlarges small ones, pixel by pixel."""
+  large = max(frame.shape[:2]) > overlays.MAX_SIDE
+  return overlays.fit_image(frame) if large else frame
 
 
 def _image_uri(image: np.ndarray) -> str:

@@ -84,7 +84,7 @@ def read_edges(
       found = _find_list(path, sown)
       if found is None or heads.shape[1] < found.ends.shape[1]:
         return None
-      heads = _fill_matrix(heads, found)
+      heads = _fill_matrix(heads, found, np.add)
     pair = _read_layer(path, sets)
     if pair is None and heads.shape[1] == heads.shape[2]:
       name = _find_set(path, heads.shape[1], sets)
@@ -125,7 +125,7 @@ def read_walk(
       if found is None:
         break
       found = found._replace(numbers=(number, number))
-      gate = _fill_matrix(gate[None], found)[0]
+      gate = _fill_matrix(gate[None], found, np.maximum)[0]
     elif gate.ndim == 3:  # an edge of any type is a way
       gate = gate.max(axis=0)
     gates.append(gate)
@@ -178,10 +178,13 @@ def _find_list(path: Path, sown: Sown) -> EndsOfEdges | None:
   return None
 
 
-def _fill_matrix(weights: np.ndarray, edges: EndsOfEdges) -> np.ndarray:
+def _fill_matrix(
+  weights: np.ndarray, edges: EndsOfEdges, join_fn: np.ufunc
+) -> np.ndarray:
   """Fills [H, Nr, Ns] with the weights [H, E] or, loops last, [H, E + N].
 
-  Of several edges between two nodes the heaviest counts.
+  Several edges between two nodes are joined: shares add up, as they do where
+  edges are a matrix, and of gates the widest is the way.
   """
   num_edges = edges.ends.shape[1]
   numbers = edges.numbers
@@ -194,5 +197,5 @@ def _fill_matrix(weights: np.ndarray, edges: EndsOfEdges) -> np.ndarray:
   inside = ((edges.ends >= 0) & (edges.ends < limits)).all(axis=0)
   receivers, senders = edges.ends[:, inside]
   for head, row in zip(matrix, weights[:, :num_edges], strict=True):
-    np.maximum.at(head, (receivers, senders), row[inside])
+    join_fn.at(head, (receivers, senders), row[inside])
   return matrix

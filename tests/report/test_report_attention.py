@@ -55,7 +55,9 @@ def test_rounds_in_submodules_keep_their_order():
   assert rounds.ravel().tolist() == [1, 2, 10]
 
 
-@pytest.mark.parametrize("names", [("pool_image", "pool_text"), "01"])
+@pytest.mark.parametrize(
+  "names", [("pool_image", "pool_text"), ("image_pool", "text_pool"), "01"]
+)
 def test_pools_are_named_by_modality_or_place(names):
   first, second = names if len(names[0]) > 1 else ("pooling_0", "pooling_1")
   tree = {

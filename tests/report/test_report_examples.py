@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from mmjax.report.examples import ExampleView, choose_examples
+from mmjax.report.examples import (
+  ExampleView,
+  choose_examples,
+  mark_differences,
+)
 
 
 def _choose(num_wrong, num_right, **options):
@@ -69,3 +73,12 @@ def test_a_view_knows_whether_it_is_right(answer, correct):
   view = ExampleView(None, [], "?", answer, [("red", 0.9), ("blue", 0.1)])
   assert view.predicted == "red"
   assert view.correct is correct
+
+
+def test_words_that_differ_are_marked_where_all_texts_are_as_long():
+  red, blue = mark_differences(["a red, red box", "a blue, red box"])
+  assert [word for word, differs in red if differs] == ["red,"]
+  assert [word for word, differs in blue if differs] == ["blue,"]
+  assert " ".join(word for word, _ in blue) == "a blue, red box"
+  for words in mark_differences(["a box", "a red box"]):
+    assert not any(differs for _, differs in words)

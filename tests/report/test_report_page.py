@@ -167,7 +167,7 @@ def test_each_example_has_a_card_that_says_right_or_wrong():
   reader = _Reader(render_page(_report(examples=views)))
   assert reader.tags.count("article") == 24
   assert reader.classes.count("wrong") == reader.classes.count("right") == 12
-  assert "24 questions" in reader.body
+  assert "24 examples" in reader.body
   assert "12 of them answered wrongly" in reader.body
 
 
