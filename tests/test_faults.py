@@ -128,7 +128,7 @@ def stop(process, signum):
   """Sends a signal; returns the exit code and standard error."""
   assert process.poll() is None, process.communicate()
   process.send_signal(signum)
-  _, stderr = process.communicate(timeout=60)
+  _, stderr = process.communicate(timeout=300)
   return process.returncode, stderr
 
 

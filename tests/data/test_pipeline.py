@@ -113,7 +113,7 @@ def test_closing_ends_the_threads():
   assert threads
   iterator.close()
   for thread in threads:
-    thread.join(timeout=5)
+    thread.join(timeout=60)
   assert threading.active_count() <= before
 
 
