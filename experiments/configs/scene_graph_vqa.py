@@ -86,14 +86,37 @@ def scene_graph_vqa(
 
 
 @auto_config
-def reasoning_model(use_edges, width, dtype):
+def answer_loss():
+  """Only the answer counts."""
+  return CrossEntropy(label_smoothing=0.0)
+
+
+@auto_config
+def guided(answer):
+  """Tells each step, in training, which object it should look at."""
+  return Guided(answer=answer, weight=1.0)
+
+
+@auto_config
+def over_given_objects(
+  name, use_edges, loss, width, num_steps, batch_size, dtype, seed
+):
   """Five steps over the given objects, with or without their relations."""
-  return SceneReasoning(
-    encoders={"text": question_encoder(width, dtype)},
-    reasoning=GraphReasoning(
-      width=width, num_steps=5, num_types=4, use_edges=use_edges, dtype=dtype
+  return scene_graph_vqa(
+    name=name,
+    model=SceneReasoning(
+      encoders={"text": question_encoder(width, dtype)},
+      reasoning=GraphReasoning(
+        width=width, num_steps=5, num_types=4, use_edges=use_edges, dtype=dtype
+      ),
+      head=answer_head(width, dtype),
     ),
-    head=answer_head(width, dtype),
+    loss=loss,
+    metrics=answer_metrics(),
+    read_objects=True,
+    num_steps=num_steps,
+    batch_size=batch_size,
+    seed=seed,
   )
 
 
@@ -109,15 +132,9 @@ def scene_graph_vqa_guided(
 
   python -m experiments.train scene_graph_vqa_guided --workdir runs/guided
   """
-  return scene_graph_vqa(
-    name="scene_graph_vqa_guided",
-    model=reasoning_model(True, width, dtype),
-    loss=Guided(answer=CrossEntropy(label_smoothing=0.0), weight=1.0),
-    metrics=answer_metrics(),
-    read_objects=True,
-    num_steps=num_steps,
-    batch_size=batch_size,
-    seed=seed,
+  name, loss = "scene_graph_vqa_guided", guided(answer_loss())
+  return over_given_objects(
+    name, True, loss, width, num_steps, batch_size, dtype, seed
   )
 
 
@@ -133,15 +150,9 @@ def scene_graph_vqa_no_edges(
 
   python -m experiments.train scene_graph_vqa_no_edges --workdir runs/no_edges
   """
-  return scene_graph_vqa(
-    name="scene_graph_vqa_no_edges",
-    model=reasoning_model(False, width, dtype),
-    loss=Guided(answer=CrossEntropy(label_smoothing=0.0), weight=1.0),
-    metrics=answer_metrics(),
-    read_objects=True,
-    num_steps=num_steps,
-    batch_size=batch_size,
-    seed=seed,
+  name, loss = "scene_graph_vqa_no_edges", guided(answer_loss())
+  return over_given_objects(
+    name, False, loss, width, num_steps, batch_size, dtype, seed
   )
 
 
@@ -157,15 +168,9 @@ def scene_graph_vqa_reasoning(
 
   python -m experiments.train scene_graph_vqa_reasoning --workdir runs/reason
   """
-  return scene_graph_vqa(
-    name="scene_graph_vqa_reasoning",
-    model=reasoning_model(True, width, dtype),
-    loss=CrossEntropy(label_smoothing=0.0),
-    metrics=answer_metrics(),
-    read_objects=True,
-    num_steps=num_steps,
-    batch_size=batch_size,
-    seed=seed,
+  name, loss = "scene_graph_vqa_reasoning", answer_loss()
+  return over_given_objects(
+    name, True, loss, width, num_steps, batch_size, dtype, seed
   )
 
 
@@ -195,7 +200,7 @@ def scene_graph_vqa_detected(
       detector=CellDetector(kind_sizes=(6, 4, 2), hidden=width, dtype=dtype),
       num_objects=8,
     ),
-    loss=Guided(answer=AnswerAndDetection(weight=1.0), weight=1.0),
+    loss=guided(AnswerAndDetection(weight=1.0)),
     metrics=DetectionMetrics(
       num_classes=10, num_types=4, type_key="question_type"
     ),
@@ -232,7 +237,7 @@ def scene_graph_vqa_co_attention(
       ),
       head=answer_head(width, dtype),
     ),
-    loss=CrossEntropy(label_smoothing=0.0),
+    loss=answer_loss(),
     metrics=answer_metrics(),
     read_objects=True,
     num_steps=num_steps,
@@ -260,7 +265,7 @@ def scene_graph_vqa_question_only(
       fusion=Concat(width=width, dtype=dtype),
       head=answer_head(width, dtype),
     ),
-    loss=CrossEntropy(label_smoothing=0.0),
+    loss=answer_loss(),
     metrics=answer_metrics(),
     read_objects=False,
     num_steps=num_steps,

@@ -73,6 +73,40 @@ def test_nothing_that_is_masked_is_read(name):
     np.testing.assert_array_equal(expected, found)
 
 
+@pytest.mark.parametrize("name", MATCHERS)
+def test_nothing_to_look_at_and_nothing_said(name):
+  """A picture without regions, a caption without words: a score, a gradient."""
+  rng = np.random.default_rng(2)
+  values = jnp.asarray(rng.normal(size=(2, 2, 4, 6)), jnp.float32)
+  some = jnp.array([[True] * 4, [False] * 4])
+  phrases = Phrases(
+    jnp.array([[[0, 2], [2, 4]], [[0, 0], [0, 0]]]),
+    jnp.array([[True, True], [False, False]]),
+  )
+  arguments = (
+    Tokens(values[0], some),
+    Tokens(values[1], some),
+    phrases,
+    Pairs(jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1])),
+  )
+  matcher = MATCHERS[name]
+  variables = random_variables(
+    functools.partial(matcher.init, train=False), *arguments
+  )
+
+  @jax.jit
+  def total(variables):
+    scores = matcher.apply(variables, *arguments, train=False)
+    return scores.sum(), scores
+
+  (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(variables)
+  for found in (scores, *jax.tree.leaves(gradients)):
+    assert np.isfinite(found).all()
+  assert scores[0] != scores[2]  # the caption is not said of an empty picture
+  if name != "pooled":  # Nothing is claimed, so nothing can be false.
+    np.testing.assert_array_equal(scores[1::2], 0.0)
+
+
 @pytest.mark.parametrize("within", [True, False])
 def test_edges_within_a_caption_can_be_left_out(within):
   """Without them a score is a sum over phrases, each by itself."""
