@@ -1,10 +1,11 @@
 """Graphs whose edges are a matrix, and the way there and back.
 
 A `Graph` and its `DenseGraph` are the same graph, and every layer of
-`mmjax.nn` gives the same result on both, from the same parameters. What cannot
-be told apart in a matrix are several edges of one type between the same two
-nodes: their weights add up, which layers treat alike, and so do their features,
-which they do not.
+`mmjax.nn` gives the same result on both, from the same parameters. What a
+matrix cannot tell apart are several edges from one node to another: the weights
+of those of one type add up, which layers treat alike; and the features of all
+of them, whatever their types, which they do not, since a pair has one place for
+features.
 """
 
 from typing import Any
@@ -98,14 +99,8 @@ def from_dense(graph: DenseGraph, num_edges: int) -> Graph:
   Raises:
     ValueError: outside of `jax.jit`, there are more edges than places.
   """
-  edges = graph.edge_set()
-  if graph.adjacency.dtype != jnp.bool_:
-    edges = edges.restrict(graph.node_mask, graph.node_mask)
-  else:
-    pairs = graph.node_mask[:, :, None] & graph.node_mask[:, None]
-    pairs = pairs[:, None] if graph.adjacency.ndim == 4 else pairs
-    edges = edges.replace(adjacency=graph.adjacency & pairs)
-  found = matrix_to_list(edges, num_edges)
+  mask = graph.node_mask
+  found = matrix_to_list(graph.edge_set(), mask, mask, num_edges)
   return Graph(
     nodes=graph.nodes,
     edges=found.features,
@@ -169,14 +164,21 @@ def scatter_edges(
   return total.reshape(-1, num_receivers, num_senders, *values.shape[2:])
 
 
-def matrix_to_list(edges: EdgeMatrix, num_edges: int) -> EdgeList:
-  """Turns a matrix of edges into a list; see `from_dense`.
+def matrix_to_list(
+  edges: EdgeMatrix, sender_mask: Array, receiver_mask: Array, num_edges: int
+) -> EdgeList:
+  """Turns edges among present nodes [B, Ns], [B, Nr] to a list.
+
+  See `from_dense`.
 
   Raises:
     ValueError: outside of `jax.jit`, there are more edges than places.
   """
   adjacency = edges.adjacency
   batch, *_, num_receivers, num_senders = adjacency.shape
+  pairs = receiver_mask[:, :, None] & sender_mask[:, None]
+  pairs = pairs[:, None] if adjacency.ndim == 4 else pairs
+  adjacency = jnp.where(pairs, adjacency, jnp.zeros_like(adjacency))
   flat = adjacency.reshape(batch, -1)
   there = flat > 0
   if not isinstance(there, jax.core.Tracer):

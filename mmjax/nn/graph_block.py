@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array
+from mmjax.nn.dense_graph import AnyGraph, DenseGraph
 from mmjax.nn.dropout import Dropout
-from mmjax.nn.graph import Graph
 from mmjax.nn.graph_attention import DynamicGraphAttention
 from mmjax.nn.graph_network import aggregate_mean, graph_network
 from mmjax.nn.transformer import MlpBlock
@@ -27,7 +27,8 @@ class GraphBlock(nn.Module):
   Attributes:
     width: width of the nodes, in and out.
     messages: "attention", an average over neighbours whose weights depend on
-      both ends and on the edge; or "perceptron", of both ends and the edge.
+      both ends and on the edge; or "perceptron", of both ends and the edge, to
+      which a weight of an edge means nothing but that 0 is no edge.
     num_heads: heads of the attention.
     mlp_dim: hidden width of the perceptrons.
     dropout_rate: dropout of hidden layers, shares and residuals.
@@ -44,11 +45,12 @@ class GraphBlock(nn.Module):
   param_dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, graph: Graph, *, train: bool) -> Graph:
+  def __call__(self, graph: AnyGraph, *, train: bool) -> AnyGraph:
     """Updates the nodes.
 
     Args:
-      graph: nodes [B, N, width], edges with features [B, E, De].
+      graph: of either form; nodes [B, N, width], features of edges are None or
+        one array [B, *, De].
       train: whether dropout is on.
 
     Returns:
@@ -70,7 +72,11 @@ class GraphBlock(nn.Module):
     dropout = Dropout(self.dropout_rate, deterministic=not train)
     mask = graph.node_mask
     edges = graph.edge_set().restrict(mask, mask)
-    graph = graph.replace(edges=edges.features, edge_mask=edges.mask)
+    if isinstance(graph, DenseGraph):
+      graph = graph.replace(edges=edges.features, adjacency=edges.adjacency)
+    else:
+      there = edges.factors() > 0
+      graph = graph.replace(edges=edges.features, edge_mask=there)
     nodes = jnp.where(mask[..., None], graph.nodes.astype(self.dtype), 0)
     normed = graph.replace(nodes=self._norm(nodes, "message_norm"))
     if self.messages == "attention":
@@ -82,7 +88,7 @@ class GraphBlock(nn.Module):
     nodes = nodes + dropout(update)
     return graph.replace(nodes=jnp.where(mask[..., None], nodes, 0))
 
-  def _attend(self, graph: Graph, train: bool) -> Array:
+  def _attend(self, graph: AnyGraph, train: bool) -> Array:
     return DynamicGraphAttention(
       self.width,
       num_heads=self.num_heads,
@@ -92,13 +98,15 @@ class GraphBlock(nn.Module):
       name="attention",
     )(graph, train=train)
 
-  def _interact(self, graph: Graph, train: bool) -> Array:
+  def _interact(self, graph: AnyGraph, train: bool) -> Array:
     """Sends along each edge a perceptron of it and its ends: [B, N, D]."""
     message_fn = self._mlp("message")
 
-    def update_edge(edges: Array, sent: Array, received: Array, _) -> Array:
-      edges = edges.astype(self.dtype)
-      inputs = jnp.concatenate([edges, sent, received], axis=-1)
+    def update_edge(
+      edges: Array | None, sent: Array, received: Array, _
+    ) -> Array:
+      features = [] if edges is None else [edges.astype(self.dtype)]
+      inputs = jnp.concatenate([*features, sent, received], axis=-1)
       return message_fn(inputs, train=train)
 
     return graph_network(

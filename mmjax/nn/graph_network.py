@@ -18,10 +18,8 @@ from mmjax.array_types import Array
 from mmjax.nn.dense_graph import AnyGraph, DenseGraph
 from mmjax.nn.edges import clear
 from mmjax.nn.graph import Features, Graph
-from mmjax.nn.segments import align
+from mmjax.nn.segments import align, segment_softmax
 
-# A finite stand-in for minus infinity: differences of it are no NaN.
-_LOWEST = -1e30
 # (edges, nodes at senders, nodes at receivers, globals at edges) -> edges
 UpdateEdge = Callable[[Features, Features, Features, Features], Features]
 # (nodes, aggregated incoming edges, globals at nodes) -> nodes
@@ -70,16 +68,10 @@ def aggregate_attention(
   Returns:
     [num_segments, H, d]; zeros for a segment with nothing present.
   """
-  mask = mask[:, None]
-  scores = jnp.where(mask, features["score"].astype(jnp.float32), _LOWEST)
-  # A softmax does not change with what is subtracted: no gradient passes here.
-  largest = jax.lax.stop_gradient(
-    jax.ops.segment_max(scores, segments, num_segments)[segments]
-  )
-  powers = jnp.where(mask, jnp.exp(scores - largest), 0.0)
-  total = jax.ops.segment_sum(powers, segments, num_segments)[segments]
-  weights = powers / jnp.where(total > 0, total, 1.0)
-  value = jnp.where(mask[..., None], features["value"], 0)
+  factors = mask.astype(jnp.float32)
+  one_graph = features["score"][None], factors[None], segments[None]
+  weights = segment_softmax(*one_graph, num_segments)[0]
+  value = jnp.where(mask[:, None, None], features["value"], 0)
   value = value * weights[..., None].astype(value.dtype)
   return jax.ops.segment_sum(value, segments, num_segments)
 

@@ -33,6 +33,7 @@ from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense import Dense
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.gated_messages import GatedMessages, GatedUpdate
+from mmjax.nn.hard_attention import masked_softmax
 from mmjax.nn.message_passing import prepare_edges, sow_ends
 from mmjax.nn.tokens import clear_masked
 
@@ -49,15 +50,6 @@ class Walk:
 
   memory: Array
   scores: Array
-
-
-_LOWEST = jnp.finfo(jnp.float32).min
-
-
-def attend_nodes(scores: Array, mask: Array) -> Array:
-  """Turns scores [B, N] into float32 shares [B, N]; zeros if none is there."""
-  scores = jnp.where(mask, scores.astype(jnp.float32), _LOWEST)
-  return jnp.where(mask, nn.softmax(scores), 0.0)
 
 
 class WordReader(nn.Module):
@@ -87,7 +79,7 @@ class WordReader(nn.Module):
     scores = Dense(1, use_bias=False, name="score", **dtypes)(
       values * wanted[:, None]
     )
-    shares = attend_nodes(scores[..., 0], words.mask)
+    shares = masked_softmax(scores[..., 0], words.mask)
     read = jnp.einsum("bt,btd->bd", shares.astype(self.dtype), values)
     return read, shares
 
@@ -137,8 +129,8 @@ class NodeReader(nn.Module):
     )[..., 0].astype(jnp.float32)
     if drawn is not None:
       scores = scores + drawn
-    scores = jnp.where(mask, scores, _LOWEST)
-    shares = attend_nodes(scores, mask)
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    shares = masked_softmax(scores, mask)
     read = jnp.einsum("bn,bnd->bd", shares.astype(self.dtype), nodes)
     memory = GatedUpdate(self.width, name="memory", **dtypes)(
       memory, jnp.concatenate([read, control], axis=-1)
@@ -213,7 +205,7 @@ class GraphReasoning(nn.Module):
     values, tokens, edges = prepare_edges(
       graph, None, self.dtype, "graph reasoning"
     )
-    self._check(values, query)
+    self._check(values, query, words)
     sow_ends(self, edges, values.shape[1], values.shape[1])
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     query = query.astype(self.dtype)
@@ -247,7 +239,7 @@ class GraphReasoning(nn.Module):
       all_scores.append(scores)
     return Walk(memory, jnp.stack(all_scores, axis=1))
 
-  def _check(self, values: Array, query: Array) -> None:
+  def _check(self, values: Array, query: Array, words: Tokens | None) -> None:
     """Raises ValueError for what cannot be meant."""
     if self.num_steps < 1:
       raise ValueError(
@@ -257,4 +249,14 @@ class GraphReasoning(nn.Module):
       raise ValueError(
         f"graph reasoning needs a query [{values.shape[0]}, Q], one for each"
         f" graph, got {list(query.shape)}"
+      )
+    if words is not None and (
+      words.values.ndim != 3
+      or words.mask.shape != words.values.shape[:2]
+      or len(words.values) != len(values)
+    ):
+      raise ValueError(
+        f"graph reasoning needs words [{len(values)}, T, Qw] and a mask"
+        f" [{len(values)}, T], got {list(words.values.shape)} and"
+        f" {list(words.mask.shape)}"
       )

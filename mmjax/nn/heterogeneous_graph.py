@@ -86,7 +86,8 @@ def edges_to_lists(
   edges = dict(graph.edges)
   for edge_type, size in num_edges.items():
     if isinstance(edges[edge_type], EdgeMatrix):
-      edges[edge_type] = matrix_to_list(edges[edge_type], size)
+      ends = (graph.nodes[edge_type[i]].mask for i in (0, 2))
+      edges[edge_type] = matrix_to_list(edges[edge_type], *ends, size)
   return graph.replace(edges=edges)
 
 
@@ -97,7 +98,9 @@ class HeterogeneousLayer(nn.Module):
     layers: for each edge type, by its `join_name`, a layer
       (graph, receivers, *, train) -> [B, Nr, width]: `GraphConvolution`,
       `GraphAttention`, `DynamicGraphAttention`. All that enter one node type
-      have the same width. Edge types without a layer are left out.
+      have the same width. Edge types without a layer are left out. Their
+      `self_loops` add none here, as senders and receivers are two sets even
+      where they are of one type: what a node knows of itself is `keep_own`.
     combine: "sum" or "mean" over the edge types that enter a node type.
     keep_own: whether a projection of a node's own values is added, without
       which it forgets them; False for who adds them himself.

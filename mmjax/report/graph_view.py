@@ -220,12 +220,12 @@ def make_walk(
     nodes: the N nodes.
     shares: [N] for each step, the attention over the nodes.
     gates: [N, N] after each step but the last, receivers before senders, how
-      open the way from one node to another is.
+      open the edge from one node to another is.
 
   Returns:
     A view with a step for each; its edges are those that lead to it. The weight
     of an edge is its gate times the share of its sender in the step before: so
-    much attention could pass.
+    much of what was attended to was heard at the other end.
   """
   drawn = make_nodes({name: nodes})
   ends = {node.end for node in drawn}
@@ -239,9 +239,9 @@ def make_walk(
     steps.append(GraphStep(_pick_shares({name: attended}, ends), edges))
   caption = "Where each step attends."
   if counted:
-    ways = _count(counted, most, "way")
+    edges = _count(counted, most, "edge")
     caption = (
-      f"{ways[:1].upper()}{ways[1:]} into a step: how open a way is times how"
+      f"{edges[:1].upper()}{edges[1:]} before a step: how open it is times how"
       " much the step before attended to its start."
     )
   return GraphView(title, caption, drawn, steps)

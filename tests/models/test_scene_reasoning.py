@@ -138,6 +138,18 @@ def test_words_that_are_masked_are_not_read():
   def compute(variables, values):
     return module.apply(variables, Tokens(values, mask), wanted)[0].sum()
 
+  # As a loop over the words that are there.
+  params = jax.tree.map(np.asarray, variables["params"])
+  read, shares = module.apply(variables, Tokens(values, mask), wanted)
+  for row, number in enumerate((5, 3)):
+    seen = np.asarray(values)[row, :number] @ params["word"]["kernel"]
+    seen = seen + params["word"]["bias"]
+    powers = np.exp((seen * wanted[row]) @ params["score"]["kernel"][:, 0])
+    expected = powers / powers.sum()
+    np.testing.assert_allclose(shares[row, :number], expected, rtol=1e-4)
+    np.testing.assert_array_equal(shares[row, number:], 0.0)
+    np.testing.assert_allclose(read[row], expected @ seen, rtol=1e-4, atol=1e-5)
+
   wild = jnp.where(mask[..., None], values, jnp.nan)
   zeros = jnp.where(mask[..., None], values, 0.0)
   result = compute(variables, wild)

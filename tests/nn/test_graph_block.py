@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from module_checks import assert_every_parameter_learns, random_variables
 
+from mmjax.nn.dense_graph import from_dense, to_dense
 from mmjax.nn.graph import Graph
 from mmjax.nn.graph_block import GraphBlock
 
@@ -141,6 +142,24 @@ def test_what_is_masked_changes_nothing_and_all_parameters_learn(messages):
   for clean, other in zip(*map(jax.tree.leaves, grads), strict=True):
     np.testing.assert_allclose(other, clean, atol=1e-6, rtol=1e-5)
   assert_every_parameter_learns(lambda v: loss_fn(v, GRAPH), variables)
+
+
+@pytest.mark.parametrize("features", [True, False])
+@pytest.mark.parametrize("messages", ["attention", "perceptron"])
+def test_lists_and_matrices_agree(messages, features):
+  weights = _RNG.uniform(0.5, 2.0, size=EDGE_MASK.shape).astype(np.float32)
+  weights[0, 0] = 0.0  # no edge
+  graph = GRAPH.replace(weights=weights)
+  if not features:
+    graph = graph.replace(edges=None)
+  dense = to_dense(graph)
+  graph = from_dense(dense, num_edges=7)
+  module = make_block(messages)
+  variables = random_variables(module.init, graph, train=False)
+  expected = run(module, variables, graph)
+  found = run(module, variables, dense)
+  np.testing.assert_allclose(found.nodes, expected.nodes, atol=1e-5)
+  np.testing.assert_array_equal(found.adjacency, to_dense(expected).adjacency)
 
 
 def test_wrong_settings_and_widths_are_named():

@@ -1,5 +1,7 @@
 """Typed nodes and edges: a layer for each edge type, in both forms."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 from module_checks import assert_gradients_are_there, random_variables
 
 from mmjax.array_types import Tokens
-from mmjax.nn.edges import EdgeList
+from mmjax.nn.edges import EdgeList, EdgeMatrix
 from mmjax.nn.graph_attention import DynamicGraphAttention
 from mmjax.nn.graph_builders import connect_all, connect_sequence
 from mmjax.nn.graph_convolution import GraphConvolution
@@ -154,6 +156,34 @@ def test_lists_and_matrices_agree_and_all_learns():
     chex.assert_trees_all_close(
       compute(variables, form), (value, grads), atol=2e-5
     )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.float32])
+def test_a_list_has_no_edges_at_absent_nodes(dtype):
+  mask = jnp.array([[False, True, True]])
+  nodes = {"word": Tokens(jnp.ones((1, 3, 2)), mask)}
+  everything = EdgeMatrix(jnp.ones((1, 3, 3), dtype))
+  graph = HeterogeneousGraph(nodes, {NEXT: everything})
+  convert = functools.partial(edges_to_lists, num_edges={NEXT: 4})
+  for found in (convert(graph), jax.jit(convert)(graph)):
+    edges = found.edges[NEXT]
+    pairs = zip(edges.receivers[0], edges.senders[0], strict=True)
+    assert [(int(r), int(s)) for r, s in pairs] == [
+      *((1, 1), (1, 2), (2, 1), (2, 2)),
+    ]
+    assert edges.mask.all()
+
+
+def test_layers_add_no_loops_of_their_own():
+  same = [
+    HeterogeneousLayer(
+      {"word_next_word": GraphConvolution(6, self_loops=loops)}
+    )
+    for loops in (True, False)
+  ]
+  variables = random_variables(same[0].init, GRAPH, train=False)
+  nodes = [layer.apply(variables, GRAPH, train=False).nodes for layer in same]
+  chex.assert_trees_all_equal(*nodes)
 
 
 def test_what_does_not_belong_together_is_named():

@@ -74,6 +74,43 @@ def test_nothing_that_is_masked_is_read(name):
 
 
 @pytest.mark.parametrize("name", MATCHERS)
+def test_padding_changes_no_score(name):
+  """More places for regions, words and phrases, whatever stands in them."""
+  rng = np.random.default_rng(3)
+
+  def draw(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+  regions = Tokens(draw(2, 4, 6), np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool))
+  words = Tokens(draw(2, 5, 6), np.array([[1] * 5, [1, 1, 1, 0, 0]], bool))
+  phrases = Phrases(
+    np.array([[[0, 2], [2, 5]], [[0, 3], [0, 0]]]),
+    np.array([[1, 1], [1, 0]], bool),
+  )
+  pairs = Pairs(jnp.array([0, 1, 0, 1]), jnp.array([0, 1, 1, 0]))
+
+  def pad(values, filling):
+    return np.concatenate([values, filling], axis=1)
+
+  absent = np.zeros((2, 2), bool)
+  padded = (
+    Tokens(pad(regions.values, draw(2, 2, 6)), pad(regions.mask, absent)),
+    Tokens(pad(words.values, draw(2, 2, 6)), pad(words.mask, absent)),
+    Phrases(
+      pad(phrases.spans, [[[0, 5], [1, 3]]] * 2), pad(phrases.mask, absent)
+    ),
+  )
+  matcher = MATCHERS[name]
+  variables = random_variables(
+    functools.partial(matcher.init, train=False), regions, words, phrases, pairs
+  )
+  run = jax.jit(functools.partial(matcher.apply, train=False))
+  expected = run(variables, regions, words, phrases, pairs)
+  found = run(variables, *padded, pairs)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MATCHERS)
 def test_nothing_to_look_at_and_nothing_said(name):
   """A picture without regions, a caption without words: a score, a gradient."""
   rng = np.random.default_rng(2)

@@ -213,7 +213,7 @@ def test_edges_are_described_for_who_cannot_see_them():
   reader = _Reader(page)
   assert "Strongest edges" in reader.body
   assert "Steps of reasoning" in reader.body
-  assert "The only way into a step" in reader.body
+  assert "The only edge before a step" in reader.body
   assert reader.classes.count("graph") == 2
 
 
