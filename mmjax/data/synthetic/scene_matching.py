@@ -48,7 +48,7 @@ class SceneMatching(arrays.ArrayData):
     phrase_mask   bool [B, 11].
     phrase_facts  int32 [B, 11], what a phrase says: colour * 4 + shape, or the
                   place of the relation in `scenes.RELATIONS`. For telling what
-                  else is true, see `find_true_pairs`; not for a model to read.
+                  else is true, see `find_true_pairs`; not for a network to see.
 
   `question_type` [B] is the number of relations less two, `example_mask` [B]
   all True. The task says what else there is::

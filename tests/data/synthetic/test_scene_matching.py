@@ -4,6 +4,9 @@ import itertools
 import numpy as np
 import pytest
 import scene_readers
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from mmjax.data.synthetic import scene_captions, scene_matching, scenes
 from mmjax.data.synthetic.scene_matching import SceneMatching
@@ -213,3 +216,41 @@ def test_unknown_splits_and_records_are_refused():
   for record in ("test/3", "test/x", "test"):
     with pytest.raises(ValueError, match=f"no record '{record}'"):
       data.load_image(record)
+
+
+@pytest.mark.slow
+def test_what_the_documentation_says_of_captions():
+  """The shares that docs/data.md gives, counted at full size."""
+  data = SceneMatching(num_scenes=8_000, num_eval_scenes=2_000)
+  texts = {
+    split: [
+      [e[key].replace(",", "") for e in data.list_examples(split).values()]
+      for key in ("text", "negative")
+    ]
+    for split in ("train", "test")
+  }
+  shares = []
+  for longest in (1, 4, 8):
+    counter = CountVectorizer(ngram_range=(1, longest), dtype=np.float32)
+    true, false = texts["train"]
+    counter.fit([*true, *false])
+    apart = counter.transform(true) - counter.transform(false)
+    model = LogisticRegression(fit_intercept=False, max_iter=200)
+    model.fit(sparse.vstack([apart, -apart]), np.repeat([1, 0], len(true)))
+    apart = counter.transform(texts["test"][0]) - counter.transform(
+      texts["test"][1]
+    )
+    shares.append((model.decision_function(apart) > 0).mean())
+  assert max(shares) < 0.53
+  batch = SceneMatching(num_eval_scenes=500).arrays("test")
+  others = scene_matching.find_true_pairs(batch).sum(axis=0) - 1
+  short, longer = (others[batch["question_type"] == kind] for kind in (0, 1))
+  assert [round(float(n.mean()), 1) for n in (short, longer)] == [2.3, 0.2]
+  absent = [
+    [not e["negative_is_present"] for e in found if e["type"] == kind]
+    for found in [
+      SceneMatching(num_eval_scenes=1_000).list_examples("test").values()
+    ]
+    for kind in (f"{length} relations" for length in (2, 3, 4, 5))
+  ]
+  assert [round(100 * np.mean(one)) for one in absent] == [21, 21, 27, 39]
