@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 import pathlib
 import re
 import shlex
@@ -12,6 +13,7 @@ import pytest
 from experiments.comparisons import COMPARISONS
 from experiments.configs import EXPERIMENTS
 from mmjax import config as config_lib
+from mmjax.data.digit_motion import DigitMotion
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -106,7 +108,7 @@ def test_the_ceilings_of_the_results_are_what_their_code_gives(
 ):
   del easy_vqa
   path = ROOT / "experiments" / "README.md"
-  prior, best = read_inner_blocks(path)
+  prior, best, _ = read_inner_blocks(path)
   assert prior.count("assert score") == 2
   exec(prior, {})
   exec(best.replace(", 300_000)", ")"), {})  # the large one takes long
@@ -117,6 +119,30 @@ def test_the_ceilings_of_the_results_are_what_their_code_gives(
   assert told == ["74.1 ± 0.8", "75.0 ± 0.4"]
   for num_rows, value in zip(("12000", "60000"), told, strict=True):
     assert f"{num_rows} synergy {value}" in printed
+
+
+def test_orders_are_counted_by_where_the_events_are(
+  digit_items, tmp_path, monkeypatch, capsys
+):
+  del digit_items  # prepared once for all tests
+  *_, code = read_inner_blocks(ROOT / "experiments" / "README.md")
+  data = DigitMotion(
+    target="order", num_clips=10_000, num_frames=8, max_speed=2
+  )
+  clips = data.list_examples("test").values()
+  folder = tmp_path / "runs" / "motion" / "cells" / "order" / "some"
+  folder.mkdir(parents=True)
+  right = "".join(str(int(abs(c["flash"] - c["blink"]) == 3)) for c in clips)
+  (folder / "seed-0.json").write_text(json.dumps({"right": right}))
+  monkeypatch.chdir(tmp_path)
+  exec(code, {})
+  printed = capsys.readouterr().out
+  # Of frames in different halves 3 of 16 pairs are three apart.
+  assert re.search(
+    r"'in different halves': '1[6-9]|'in different halves': '2", printed
+  )
+  assert "'the same half, at most two frames apart': '0.0'" in printed
+  assert "'the same half, three frames apart': '100.0'" in printed
 
 
 def test_every_result_has_its_command():
