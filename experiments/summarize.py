@@ -60,7 +60,9 @@ def main() -> int:
   print(f"| {' | '.join(heads)} |")
   print("|---" * len(heads) + "|")
   for name, group in groups.items():
-    cells = [_tell_mean([run.find(path) for run in group]) for path in more]
+    cells = [
+      _tell_mean([run.find(path) for run in group], path=path) for path in more
+    ]
     print(" | ".join([_make_row(name, group), *cells]) + " |")
   return code
 
@@ -169,11 +171,13 @@ def _make_row(name: str, group: Sequence[_Run]) -> str:
   )
 
 
-def _tell_mean(values: Sequence[float | None], digits: int = 1) -> str:
+def _tell_mean(
+  values: Sequence[float | None], digits: int = 1, path: str = ""
+) -> str:
   """Writes the mean with its interval in percent, if all values are there.
 
-  What is above 1 is no share, and is written as it is; a count that all runs
-  have alike, such as `parameters`, without an interval.
+  What is above 1 is no share, nor is a `distance`, and is written as it is; a
+  count that all runs have alike, such as `parameters`, without an interval.
   """
   from mmjax.report.intervals import student_t
 
@@ -181,7 +185,8 @@ def _tell_mean(values: Sequence[float | None], digits: int = 1) -> str:
     return ""
   if isinstance(values[0], int) and len(set(values)) == 1 and values[0] > 1:
     return f"{values[0]:,}"
-  scale = 100 if max(values) <= 1 else 1
+  is_share = max(values) <= 1 and not path.endswith("distance")
+  scale, digits = (100, digits) if is_share else (1, digits + 1)
   interval = student_t([float(value) for value in values])
   text = f"{scale * interval.estimate:.{digits}f}"
   if len(values) > 1:  # one run says nothing of its spread

@@ -72,6 +72,12 @@ def test_a_count_that_is_alike_has_no_interval():
   assert "±" in summarize._tell_mean([3, 5])
 
 
+def test_a_distance_is_no_share_however_short():
+  path = "detection: distance"
+  assert summarize._tell_mean([0.114], path=path) == "0.11"
+  assert summarize._tell_mean([0.114], path="detection: found") == "11.4"
+
+
 def test_other_scores_are_columns(workdir, capsys):
   runs = [make_run(0, 0.98, 1.0), make_run(4, 0.96, 2.0)]
   names = summarize._list_scores(runs, ["error", "accuracy_by_type"])
@@ -79,7 +85,7 @@ def test_other_scores_are_columns(workdir, capsys):
   cells = [
     summarize._tell_mean([run.find(name) for run in runs]) for name in names
   ]
-  assert cells == ["2.9 ± 0.4", "48.5 ± 6.4", ""]
+  assert cells == ["2.91 ± 0.38", "48.5 ± 6.4", ""]
   with pytest.raises(ValueError, match="no run has a score 'x'; there are acc"):
     summarize._list_scores(runs, ["x"])
   with pytest.raises(ValueError, match="'ids' is no number"):
