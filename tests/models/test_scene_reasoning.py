@@ -20,6 +20,8 @@ from mmjax.losses.detection import AnswerAndDetection
 from mmjax.losses.guidance import Guided
 from mmjax.models.scene_reasoning import SceneReasoning, read_triples
 from mmjax.nn.detection import CellDetector
+from mmjax.nn.graph import make_graph
+from mmjax.nn.graph_builders import connect_all
 from mmjax.nn.graph_reasoning import GraphReasoning, WordReader
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -190,3 +192,15 @@ def test_a_detector_needs_an_encoder(batch):
   ):
     with pytest.raises(ValueError, match=match):
       model.init(jax.random.key(0), batch, train=False)
+
+
+def test_words_of_other_queries_are_named():
+  graph = make_graph(
+    Tokens(jnp.ones((1, 3, 4)), jnp.ones((1, 3), bool)),
+    connect_all(jnp.ones((1, 3), bool)),
+  )
+  words = Tokens(jnp.ones((2, 5, 6)), jnp.ones((2, 5), bool))
+  with pytest.raises(ValueError, match=r"words \[1, T, Qw\].*got \[2, 5, 6\]"):
+    GraphReasoning(7).init(
+      jax.random.key(0), graph, jnp.ones((1, 3)), words=words, train=False
+    )
