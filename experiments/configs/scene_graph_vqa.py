@@ -1,7 +1,7 @@
 """Scene-graph VQA: questions of one to four hops about coloured shapes.
 
 Six experiments on the generated scenes; they share the reader of the question,
-the head and the optimizer. One who sees nothing is right for a good fifth.
+the head and the optimizer. One who sees nothing is right for a fifth.
 Three of them are guided: in training, and only there, each step is told which
 object it should look at.
 """
