@@ -99,8 +99,8 @@ def from_dense(graph: DenseGraph, num_edges: int) -> Graph:
   Raises:
     ValueError: outside of `jax.jit`, there are more edges than places.
   """
-  mask = graph.node_mask
-  found = matrix_to_list(graph.edge_set(), mask, mask, num_edges)
+  edges = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
+  found = matrix_to_list(edges, num_edges)
   return Graph(
     nodes=graph.nodes,
     edges=found.features,
@@ -164,10 +164,8 @@ def scatter_edges(
   return total.reshape(-1, num_receivers, num_senders, *values.shape[2:])
 
 
-def matrix_to_list(
-  edges: EdgeMatrix, sender_mask: Array, receiver_mask: Array, num_edges: int
-) -> EdgeList:
-  """Turns edges among present nodes [B, Ns], [B, Nr] to a list.
+def matrix_to_list(edges: EdgeMatrix, num_edges: int) -> EdgeList:
+  """Turns a matrix of edges, none at absent nodes, to a list.
 
   See `from_dense`.
 
@@ -176,9 +174,6 @@ def matrix_to_list(
   """
   adjacency = edges.adjacency
   batch, *_, num_receivers, num_senders = adjacency.shape
-  pairs = receiver_mask[:, :, None] & sender_mask[:, None]
-  pairs = pairs[:, None] if adjacency.ndim == 4 else pairs
-  adjacency = jnp.where(pairs, adjacency, jnp.zeros_like(adjacency))
   flat = adjacency.reshape(batch, -1)
   there = flat > 0
   if not isinstance(there, jax.core.Tracer):

@@ -155,12 +155,18 @@ class EdgeMatrix:
   features: Any = None
 
   def restrict(self, sender_mask: Array, receiver_mask: Array) -> "EdgeMatrix":
-    """Drops edges at absent nodes [B, Ns] or [B, Nr], and clears the rest."""
+    """Drops edges at absent nodes [B, Ns] or [B, Nr], and clears the rest.
+
+    The adjacency stays bool, or becomes float32.
+    """
     pairs = receiver_mask[:, :, None] & sender_mask[:, None, :]
     if self.adjacency.ndim == 4:
       pairs = pairs[:, None]
-    adjacency = jnp.where(pairs, self.adjacency, 0).astype(jnp.float32)
-    edges = EdgeMatrix(adjacency)
+    if self.adjacency.dtype == jnp.bool_:
+      edges = EdgeMatrix(self.adjacency & pairs)
+    else:
+      adjacency = jnp.where(pairs, self.adjacency, 0)
+      edges = EdgeMatrix(adjacency.astype(jnp.float32))
     return edges.replace(features=clear(self.features, edges.factors() > 0))
 
   def factors(self) -> Array:

@@ -54,8 +54,8 @@ class GraphBlock(nn.Module):
       train: whether dropout is on.
 
     Returns:
-      The graph with new nodes, zeros where absent; the edges stay, but at
-      absent nodes they are masked.
+      The graph with new nodes, zeros where absent; the edges stay, but those
+      at absent nodes, or of no weight, are masked.
 
     Raises:
       ValueError: unknown `messages`, or nodes of another width.

@@ -87,7 +87,7 @@ def edges_to_lists(
   for edge_type, size in num_edges.items():
     if isinstance(edges[edge_type], EdgeMatrix):
       ends = (graph.nodes[edge_type[i]].mask for i in (0, 2))
-      edges[edge_type] = matrix_to_list(edges[edge_type], *ends, size)
+      edges[edge_type] = matrix_to_list(edges[edge_type].restrict(*ends), size)
   return graph.replace(edges=edges)
 
 

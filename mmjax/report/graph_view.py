@@ -239,9 +239,9 @@ def make_walk(
     steps.append(GraphStep(_pick_shares({name: attended}, ends), edges))
   caption = "Where each step attends."
   if counted:
-    edges = _count(counted, most, "edge")
+    told = _count(counted, most, "edge")
     caption = (
-      f"{edges[:1].upper()}{edges[1:]} before a step: how open it is times how"
+      f"{told[:1].upper()}{told[1:]} before a step: how open it is times how"
       " much the step before attended to its start."
     )
   return GraphView(title, caption, drawn, steps)

@@ -162,6 +162,21 @@ def test_lists_and_matrices_agree(messages, features):
   np.testing.assert_array_equal(found.adjacency, to_dense(expected).adjacency)
 
 
+@pytest.mark.parametrize("messages", ["attention", "perceptron"])
+def test_an_edge_without_weight_is_no_edge(messages):
+  weights = np.ones(EDGE_MASK.shape, np.float32)
+  weights[0, 0] = 0.0
+  module = make_block(messages)
+  variables = random_variables(module.init, GRAPH, train=False)
+  expected = GRAPH.replace(edge_mask=EDGE_MASK & (weights > 0))
+  found, expected, all_there = (
+    run(module, variables, graph).nodes
+    for graph in (GRAPH.replace(weights=weights), expected, GRAPH)
+  )
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  assert abs(found - all_there).max() > 1e-3
+
+
 def test_wrong_settings_and_widths_are_named():
   for module, match in (
     (GraphBlock(WIDTH, messages="sum"), "'attention' or 'perceptron'"),
