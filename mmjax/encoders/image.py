@@ -53,6 +53,24 @@ def image_to_float(values: Array, mask: Array, dtype: str) -> Array:
   return jnp.where(mask[:, None, None, None], values, 0)
 
 
+def append_coordinates(grid: Array) -> Array:
+  """Appends the column and the row of each cell, in [-1, 1], to its features.
+
+  Args:
+    grid: [R, h, w, D].
+
+  Returns:
+    [R, h, w, D + 2].
+  """
+  height, width = grid.shape[1:3]
+  rows, columns = jnp.meshgrid(
+    jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing="ij"
+  )
+  places = jnp.stack([columns, rows], axis=-1).astype(grid.dtype)
+  places = jnp.broadcast_to(places, (*grid.shape[:3], 2))
+  return jnp.concatenate([grid, places], axis=-1)
+
+
 def grid_positions(grid: Array) -> Array:
   """Makes the waves [h, w, D] that a grid [R, h, w, D] is given."""
   table = sinusoidal_positions_2d(*grid.shape[1:])
@@ -67,12 +85,18 @@ class GridEncoder(StagedEncoder):
 
   Attributes:
     width: width of the tokens.
-    features: features of each stage; a stage is convolution, 2 x 2 maximum,
-      norm and ReLU.
+    features: features of each stage; a stage is convolution, downsampling by
+      2, norm and ReLU.
     stem_size: blocks of this many pixels squared are stacked into features
       first; 2 with one stage fewer gives the same grid in about two thirds of
       the time.
-    norm: "instance" or "layer", see `ConvBlock`.
+    downsampling: "max" or "stride", see `ConvBlock`.
+    norm: "instance", "layer" or "none", see `ConvBlock`.
+    positions: how a cell knows its place: "waves" are added after its features
+      are normed; "coordinates", as Santoro et al. 2017 do,
+      https://arxiv.org/abs/1706.01427, are two more features, and nothing is
+      normed, so that what differs little, as two neighbouring places do, stays
+      so and empty cells stay small.
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -80,7 +104,9 @@ class GridEncoder(StagedEncoder):
   width: int
   features: tuple[int, ...] = (16, 32, 64)
   stem_size: int = 1
+  downsampling: str = "max"
   norm: str = "instance"
+  positions: str = "waves"
   dtype: str = "float32"
   param_dtype: str = "float32"
 
@@ -93,20 +119,27 @@ class GridEncoder(StagedEncoder):
     """Makes the layers.
 
     Raises:
-      ValueError: no stage, or a `stem_size` below 1.
+      ValueError: no stage, a `stem_size` below 1, or unknown positions.
     """
     if not self.features or self.stem_size < 1:
       raise ValueError(
         "a grid encoder needs at least one stage and a stem_size of at least"
         f" 1, got features {self.features} and stem_size {self.stem_size}"
       )
+    if self.positions not in ("waves", "coordinates"):
+      raise ValueError(
+        f"positions is {self.positions!r}; it must be 'waves' or 'coordinates'"
+      )
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     self.stage = [
-      ConvBlock(features, norm=self.norm, **dtypes)
+      ConvBlock(
+        features, downsampling=self.downsampling, norm=self.norm, **dtypes
+      )
       for features in self.features
     ]
     self.out = Dense(self.width, **dtypes)
-    self.out_norm = nn.LayerNorm(**dtypes)
+    if self.positions == "waves":
+      self.out_norm = nn.LayerNorm(**dtypes)
 
   def begin(self, values: Array, mask: Array, *, train: bool) -> Stage:
     """Reads images; a stage is a grid of cells.
@@ -131,9 +164,13 @@ class GridEncoder(StagedEncoder):
   def finish(self, stage: Stage, *, train: bool) -> Tokens:
     """Makes Tokens [R, N, width], row by row of the grid."""
     del train
-    grid = self.out_norm(self.out(stage.values))
+    if self.positions == "waves":
+      grid = self.out_norm(self.out(stage.values))
+      grid = grid + grid_positions(grid)
+    else:
+      grid = self.out(append_coordinates(stage.values))
     self.sow("intermediates", "grid", jnp.array(grid.shape[1:3]))
-    return stage.replace(values=grid + grid_positions(grid)).to_tokens()
+    return stage.replace(values=grid).to_tokens()
 
 
 class PatchEncoder(TransformerStack):

@@ -38,6 +38,8 @@ class RelationFusion(nn.Module):
     widths: widths of the layers f of the sum before the last one.
     self_pairs: whether an object is paired with itself, as in the paper.
     combine: "sum" as in the paper, or "mean".
+    chunk_size: examples whose pairs are computed at once; 1 is fast on a CPU,
+      None on an accelerator, see `RelationNetwork`.
     pooling: "mean", "max" or "attention", of the modalities that ask.
     dropout_rate: dropout of the token that comes out.
     dtype: dtype of the computation.
@@ -50,6 +52,7 @@ class RelationFusion(nn.Module):
   widths: Sequence[int] = (128,)
   self_pairs: bool = True
   combine: str = "sum"
+  chunk_size: int | None = None
   pooling: str = "mean"
   dropout_rate: float = 0.0
   dtype: str = "float32"
@@ -92,6 +95,7 @@ class RelationFusion(nn.Module):
       (*self.widths, self.width),
       self_pairs=self.self_pairs,
       combine=self.combine,
+      chunk_size=self.chunk_size,
       dropout_rate=self.dropout_rate,
       name="relations",
       **dtypes,

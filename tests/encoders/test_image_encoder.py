@@ -9,6 +9,13 @@ from mmjax.nn.positions import sinusoidal_positions_2d
 
 ENCODERS = {
   "grid": GridEncoder(7, features=(3, 5)),
+  "located grid": GridEncoder(
+    7,
+    features=(3, 5),
+    downsampling="stride",
+    norm="none",
+    positions="coordinates",
+  ),
   "patch": PatchEncoder(6, 4, num_layers=1, num_heads=3, mlp_dim=5),
 }
 encoders = pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
@@ -120,6 +127,29 @@ def test_grid_tokens_are_normed_and_then_given_positions():
   normed = values[0] - sinusoidal_positions_2d(2, 3, 7)
   np.testing.assert_allclose(normed.mean(-1), np.zeros(6), atol=1e-5)
   np.testing.assert_allclose(normed.std(-1), np.ones(6), atol=1e-2)
+
+
+def test_coordinates_are_two_more_features_of_a_cell():
+  encoder = GridEncoder(7, features=(3,), norm="layer", positions="coordinates")
+  images = _images(1, 8, 6, 3)  # 4 x 3 cells
+  variables, mask = _init(encoder, images)
+  kernel = np.array(variables["params"]["out"]["kernel"])
+  assert kernel.shape == (3 + 2, 7)
+  kernel[:3] = 0  # The features say nothing.
+  out = dict(variables["params"]["out"], kernel=kernel)
+  params = variables["params"] | {"out": out}
+  tokens = encoder.apply({"params": params}, images, mask, train=False)
+  rows = np.repeat([-1, -1 / 3, 1 / 3, 1], 3)
+  columns = np.tile([-1, 0, 1], 4)
+  expected = np.stack([columns, rows], axis=1) @ kernel[3:] + out["bias"]
+  np.testing.assert_allclose(tokens.values[0], expected, atol=1e-5)
+
+
+def test_unknown_positions_are_named():
+  encoder = GridEncoder(7, positions="none")
+  message = "'none'; it must be 'waves' or 'coordinates'"
+  with pytest.raises(ValueError, match=message):
+    _init(encoder, _images(1, 16, 16, 3))
 
 
 @pytest.mark.parametrize("stem_size", [1, 2])

@@ -74,10 +74,11 @@ def test_block_pools_by_its_size(pool, shape):
   assert out.shape == (2, *shape, 7)
 
 
-@pytest.mark.parametrize("norm", ["instance", "layer"])
-def test_block_equals_its_parts(norm):
+@pytest.mark.parametrize("downsampling", ["max", "stride"])
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
+def test_block_equals_its_parts(norm, downsampling):
   values = _normal(1, 5, 7, 3)
-  block = ConvBlock(11, norm=norm)
+  block = ConvBlock(11, norm=norm, downsampling=downsampling)
   variables = random_variables(block.init, values)
   params = variables["params"]
   padded = np.pad(np.asarray(values[0]), ((1, 1), (1, 1), (0, 0)))
@@ -86,27 +87,53 @@ def test_block_equals_its_parts(norm):
     for x in range(7):
       window = padded[y : y + 3, x : x + 3]
       grid[y, x] = np.einsum("ijc,ijcd->d", window, params["conv"]["kernel"])
-  if norm == "layer":
+  if norm != "instance":
     grid += np.asarray(params["conv"]["bias"])
-  pooled = np.zeros((3, 4, 11))
-  for y in range(3):
-    for x in range(4):
-      pooled[y, x] = grid[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].max((0, 1))
-  axes = (0, 1) if norm == "instance" else (2,)
-  spread = np.sqrt(pooled.var(axes, keepdims=True) + 1e-6)
-  normed = (pooled - pooled.mean(axes, keepdims=True)) / spread
-  normed = normed * params["norm"]["scale"] + params["norm"]["bias"]
+  pooled = grid[::2, ::2].copy()
+  if downsampling == "max":
+    for y in range(3):
+      for x in range(4):
+        pooled[y, x] = grid[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].max((0, 1))
+  if norm != "none":
+    axes = (0, 1) if norm == "instance" else (2,)
+    spread = np.sqrt(pooled.var(axes, keepdims=True) + 1e-6)
+    pooled = (pooled - pooled.mean(axes, keepdims=True)) / spread
+    pooled = pooled * params["norm"]["scale"] + params["norm"]["bias"]
   out = block.apply(variables, values)
-  np.testing.assert_allclose(out[0], np.maximum(normed, 0), atol=1e-4)
+  np.testing.assert_allclose(out[0], np.maximum(pooled, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("norm", "kept"), [("instance", 0), ("none", 1)])
+def test_only_without_a_norm_over_cells_an_area_is_kept(norm, kept):
+  # Two pictures of one flat object, in the second with two cells more.
+  values = np.zeros((2, 8, 8, 1), np.float32)
+  values[:, 2:4, 2:4] = values[1, 2:4, 4] = 1
+  block = ConvBlock(1, kernel_size=1, pool_size=1, norm=norm)
+  params = {"conv": {"kernel": np.ones((1, 1, 1, 1), np.float32)}}
+  if norm == "instance":
+    params["norm"] = {"scale": np.ones(1), "bias": np.zeros(1)}
+  else:
+    params["conv"]["bias"] = np.zeros(1)
+  out = block.apply({"params": params}, values)
+  energy = (np.asarray(out) ** 2).sum((1, 2, 3))
+  raw = (values**2).sum((1, 2, 3))
+  more = (energy[1] / energy[0] - 1) / (raw[1] / raw[0] - 1)
+  np.testing.assert_allclose(more, kept, atol=0.1)
 
 
 @pytest.mark.parametrize(
   ("norm", "shape", "message"),
   [
     ("instance", (1, 2, 2, 3), "needs more than one cell"),
-    ("batch", (1, 4, 4, 3), "must be 'instance' or 'layer'"),
+    ("batch", (1, 4, 4, 3), "must be 'instance', 'layer' or 'none'"),
   ],
 )
 def test_what_a_block_cannot_norm(norm, shape, message):
   with pytest.raises(ValueError, match=message):
     ConvBlock(5, norm=norm).init(jax.random.key(0), _normal(*shape))
+
+
+def test_unknown_downsampling_is_named():
+  block = ConvBlock(5, downsampling="mean")
+  with pytest.raises(ValueError, match="'mean'; it must be 'max' or 'stride'"):
+    block.init(jax.random.key(0), _normal(1, 4, 4, 3))

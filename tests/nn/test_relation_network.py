@@ -1,5 +1,6 @@
 """Relation Network: equal to the naive form, masks, orders, sown pairs."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,3 +157,38 @@ def test_objects_without_a_mask_that_fits_are_named():
     MODULE.init(
       jax.random.key(0), Tokens(OBJECTS.values, MASK[:, 1:]), train=False
     )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 8])
+def test_chunks_change_nothing(chunk_size):
+  rng = np.random.default_rng(0)
+  values = rng.normal(size=(5, 4, 6)).astype(np.float32)
+  query = rng.normal(size=(5, 3)).astype(np.float32)
+  objects = Tokens(values, rng.random((5, 4)) < 0.7)
+
+  def run(chunk_size):
+    module = RelationNetwork((8, 9, 10), (4, 3), chunk_size=chunk_size)
+    variables = module.init(jax.random.key(0), objects, query, train=False)
+    params = variables["params"]
+
+    def loss(params, values, query):
+      out, state = module.apply(
+        {"params": params},
+        objects.replace(values=values),
+        query,
+        train=False,
+        mutable="intermediates",
+      )
+      return (out**2).sum(), (out, state["intermediates"]["pairs"])
+
+    grad_fn = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+    return params, grad_fn(params, values, query)
+
+  chex.assert_trees_all_close(run(chunk_size), run(None), atol=1e-5)
+
+
+def test_a_chunk_of_none_is_named():
+  objects = Tokens(np.zeros((1, 2, 3), np.float32), np.ones((1, 2), bool))
+  module = RelationNetwork((4,), (4,), chunk_size=0)
+  with pytest.raises(ValueError, match="chunk_size is 0; it must be at least"):
+    module.init(jax.random.key(0), objects, train=False)
