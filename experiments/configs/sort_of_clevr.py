@@ -58,7 +58,7 @@ def scene_encoder(shown, width, dtype):
 
   As published, but without their batch norm. A norm over the cells of a picture
   would hide the area of the one red object, by which a square differs from a
-  disc: with it no question about shapes was ever learned.
+  disc: with it no question about shapes was learned in our runs.
   """
   return choose(
     shown,
