@@ -6,8 +6,8 @@ PatchEncoder is Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words",
 https://arxiv.org/abs/2010.11929.
 
 Differs from the papers: the grid is trained with the rest instead of taken
-from a classifier, and is normed, since without that easy-VQA learns far
-slower; patches have no class token and fixed two-dimensional positions, so
+from a classifier, and by default is normed, since without that easy-VQA learns
+far slower; patches have no class token and fixed two-dimensional positions, so
 that any image size is allowed.
 """
 

@@ -85,7 +85,7 @@ class ConvBlock(nn.Module):
     pool_size: height and width of the windows that become one cell; 1 is no
       downsampling.
     downsampling: "max", the maximum of a window, or "stride", the convolution
-      at every `pool_size`-th cell, in a quarter of the time.
+      at every `pool_size`-th cell only: with 2 a quarter of the sums.
     norm: "instance", "layer" or "none".
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.

@@ -142,7 +142,8 @@ class RelationNetwork(nn.Module):
     sown = self.is_mutable_collection("intermediates")
     if self.chunk_size is None:
       return self._sum_pairs(*inputs, sown=sown)
-    batch, size = len(first), self.chunk_size
+    batch = len(first)
+    size = min(self.chunk_size, batch)
 
     def split(array: Array) -> Array:
       pads = (0, -batch % size), *[(0, 0)] * (array.ndim - 1)
