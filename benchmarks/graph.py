@@ -201,7 +201,7 @@ def make_row(
 def describe_crossover(
   numbers: Numbers, layer: str, sizes: Sequence[Mapping[str, int]]
 ) -> list[str]:
-  """Says from how many edges of a node on the matrix is the faster one."""
+  """Says between which numbers of edges of a node the matrix gets faster."""
   slower = []
   for size in sizes:
     sparse, dense = (
@@ -218,10 +218,15 @@ def describe_crossover(
     start -= 1
   if start == len(slower):
     return ["The list is faster even for full graphs.", ""]
-  density = degrees[start] / (nodes - 1)
+
+  def show(degree: int) -> str:
+    return f"{degree} ({degree / (nodes - 1):.0%} of all)"
+
+  if start == 0:
+    return [f"The matrix is faster from {show(degrees[0])} edges on.", ""]
   return [
-    f"The matrix is faster from {degrees[start]} edges of a node on, a density"
-    f" of {density:.0%}.",
+    f"The list is faster up to {show(degrees[start - 1])} edges of a node, the"
+    f" matrix from {show(degrees[start])} on; nothing between was measured.",
     "",
   ]
 

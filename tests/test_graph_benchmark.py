@@ -88,11 +88,11 @@ def _report(sparse, dense, norm=1.0):
 @pytest.mark.parametrize(
   ("sparse", "expected"),
   [
-    ([1, 1, 3], "from 8 edges of a node on, a density of 100%"),
-    ([1, 3, 3], "from 4 edges of a node on, a density of 50%"),
-    ([3, 3, 3], "from 2 edges of a node on, a density of 25%"),
+    ([1, 1, 3], "up to 4 (50% of all) edges of a node, the matrix from 8 (100"),
+    ([1, 3, 3], "up to 2 (25% of all) edges of a node, the matrix from 4 (50%"),
+    ([3, 3, 3], "The matrix is faster from 2 (25% of all) edges on."),
     ([3, 3, 1], "The list is faster even for full graphs"),
-    ([3, 1, 3], "from 8 edges of a node on"),
+    ([3, 1, 3], "up to 4 (50% of all) edges of a node, the matrix from 8 (100"),
   ],
 )
 def test_tables_tell_where_the_forms_cross(sparse, expected):
