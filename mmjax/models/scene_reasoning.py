@@ -66,7 +66,8 @@ class SceneReasoning(nn.Module):
   one `image` and `image_mask`. The last two numbers of an object are its x and
   y. The graph of a scene is made once for all of its questions.
 
-  The answer does not train the detector: objects are passed on as they are.
+  The answer trains neither the detector nor the encoder of its image: objects
+  are passed on as they are.
   Sows where it found them, for the report: `places_objects` [I, K, 2], in
   shares of the picture, and `mask_objects` [I, K].
 

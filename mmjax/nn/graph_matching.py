@@ -3,9 +3,14 @@
 Liu et al. 2020, "Graph Structured Network for Image-Text Matching",
 https://arxiv.org/abs/2004.00277.
 
-Differs from the paper: phrases are nodes, beside words and regions, and hear
-from their words, their neighbours and all regions; messages are those of graph
-attention; each phrase is judged by itself, see `mmjax.nn.matching`.
+Differs from the paper: phrases are nodes, beside words and regions. Words send
+once, to the phrase that they are in, before any region is seen; regions send
+once to each other. After that, phrases alone hear, in every round: from all
+regions, and from the phrase before and the one after. These are all edges. None
+joins words to words or words to regions, and none leads from text to regions,
+which never hear of it: region to phrase is the only type across. Words and
+regions send by attention, phrases by graph convolution. Each phrase is judged
+by itself, see `mmjax.nn.matching`.
 """
 
 import flax.linen as nn

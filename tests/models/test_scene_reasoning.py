@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from module_checks import assert_every_parameter_learns, random_variables
+from module_checks import (
+  assert_every_parameter_learns,
+  assert_gradients_are_there,
+  random_variables,
+)
 
 from mmjax.array_types import Tokens
 from mmjax.data.synthetic import scenes
@@ -85,6 +89,28 @@ def test_outputs_and_gradients(kind, batch):
     bias = variables["params"]["detector"]["out"]["bias"]
     variables["params"]["detector"]["out"]["bias"] = bias + 3.0
   assert_every_parameter_learns(loss_fn, variables)
+
+
+def test_the_answer_does_not_train_the_detector(batch):
+  model = make_model("detected")
+  variables = random_variables(
+    functools.partial(model.init, train=False), batch
+  )
+  params = dict(variables["params"])
+  # No object is sure yet: show it some.
+  params["detector"]["out"]["bias"] = params["detector"]["out"]["bias"] + 3.0
+
+  @jax.jit
+  @jax.grad
+  def slope(params):
+    outputs = model.apply({"params": params}, batch, train=True)
+    return CrossEntropy()(outputs, batch).sum()
+
+  grads = dict(slope(params))
+  for name in ("detector", "encoders_image"):
+    for gradient in jax.tree.leaves(grads.pop(name)):
+      np.testing.assert_array_equal(gradient, 0.0)
+  assert_gradients_are_there(grads)
 
 
 def test_masked_objects_and_triples_have_no_influence(batch):

@@ -174,3 +174,32 @@ def test_edges_within_a_caption_can_be_left_out(within):
   assert (abs(left - right) > 1e-3) == within
   # Nodes are added outside of the layers, so that these have no part for them.
   assert "own_" not in str(jax.tree_util.tree_structure(variables))
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_edges_within_a_picture_can_be_left_out(within):
+  """Without them no region changes how phrases weigh the others."""
+  rng = np.random.default_rng(4)
+  regions = rng.normal(size=(2, 5, 6)).astype(np.float32)
+  regions[1, :4] = regions[0, :4]  # the pictures differ in the last region
+  words = jnp.asarray(rng.normal(size=(1, 6, 6)), jnp.float32)
+  arguments = (
+    Tokens(regions, jnp.ones((2, 5), bool)),
+    Tokens(words, jnp.ones((1, 6), bool)),
+    Phrases(jnp.array([[[0, 3], [3, 6]]]), jnp.ones((1, 2), bool)),
+    Pairs(jnp.arange(2), jnp.zeros(2, int)),
+  )
+  matcher = CONTROL.clone(within=within)
+  variables = random_variables(
+    functools.partial(matcher.init, train=False), *arguments
+  )
+  run = functools.partial(matcher.apply, train=False, mutable="intermediates")
+  _, shown = jax.jit(run)(variables, *arguments)
+  sown = shown["intermediates"]["round_0"]["layers_region_under_phrase"]
+  (shares,) = sown["attention"]
+  assert shares.shape == (2, 2, 2, 5)  # picture, head, phrase, region
+  # In the ratio of two shares nothing of a third region is left.
+  ratios = np.log(shares[..., :3] / shares[..., 3:4])
+  assert (np.abs(ratios[0] - ratios[1]).max() > 1e-3) == within
+  # The last region is seen all the same.
+  assert np.abs(shares[0, ..., 4] - shares[1, ..., 4]).max() > 1e-2

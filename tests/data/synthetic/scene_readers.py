@@ -3,6 +3,7 @@
 Written apart from the generators: they parse words, and look at every object.
 """
 
+import collections
 import math
 
 DIRECTIONS = {
@@ -96,6 +97,44 @@ def read_outermost(words):
   """The noun that a phrase starts with, and the relation after it."""
   _, noun, rest = split_noun(words)
   return noun, take_relation(rest)[0]
+
+
+def answer_by_last_noun(text, objects, *, but_named):
+  """What one says who knows all objects, and the noun of the last hop alone.
+
+  Args:
+    text: a question; the noun of the last hop comes first in it.
+    objects: of the scene.
+    but_named: whether the object that the question names is left out, which
+      is never the one that is asked for.
+
+  Returns:
+    The commonest colour or shape, as asked, among the objects that the noun
+    fits, or among all if it fits none; of several the first by the alphabet.
+  """
+  _, query, _, *phrase = text.removesuffix("?").split()
+  _, noun, _ = split_noun(phrase)
+  named = fit(phrase[-2:], objects) if but_named else []
+  fitting = [o for o in fit(noun, objects) if o not in named] or objects
+  counts = collections.Counter(o[query] for o in fitting)
+  return min(counts, key=lambda answer: (-counts[answer], answer))
+
+
+def last_noun_accuracy(listed, scenes, *, but_named):
+  """How often `answer_by_last_noun` is right: in "all", and by type.
+
+  Args:
+    listed: examples, as `list_examples` gives them, without their ids.
+    scenes: the objects of each scene, as `list_objects` gives them.
+    but_named: see there.
+  """
+  right = collections.defaultdict(list)
+  for example in listed:
+    objects = scenes[example["image_id"]]
+    said = answer_by_last_noun(example["text"], objects, but_named=but_named)
+    for key in ("all", example["type"]):
+      right[key].append(said == example["answer"])
+  return {key: sum(each) / len(each) for key, each in right.items()}
 
 
 def read_phrase(words, objects):
