@@ -38,8 +38,8 @@ class RelationFusion(nn.Module):
     widths: widths of the layers f of the sum before the last one.
     self_pairs: whether an object is paired with itself, as in the paper.
     combine: "sum" as in the paper, or "mean".
-    chunk_size: examples whose pairs are computed at once; 1 is fast on a CPU,
-      None on an accelerator, see `RelationNetwork`.
+    chunk_size: examples whose pairs are computed at once; a few, such as 1 to
+      4, are fast on a CPU, None on an accelerator, see `RelationNetwork`.
     pooling: "mean", "max" or "attention", of the modalities that ask.
     dropout_rate: dropout of the token that comes out.
     dtype: dtype of the computation.

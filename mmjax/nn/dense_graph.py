@@ -69,7 +69,9 @@ def to_dense(graph: Graph, num_types: int | None = None) -> DenseGraph:
     The graph with a float32 adjacency. Edges at absent nodes are left out.
 
   Raises:
-    ValueError: types are asked for and the graph has none.
+    ValueError: types are asked for and the graph has none; or, outside of
+      `jax.jit`, an edge has a type of `num_types` or more. Traced types cannot
+      be looked at: such edges are left out.
   """
   edges = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
   num_nodes = graph.node_mask.shape[1]
@@ -123,7 +125,8 @@ def list_to_matrix(
   """Turns a list of edges into a matrix [B, Nr, Ns] or [B, K, Nr, Ns].
 
   Raises:
-    ValueError: types are asked for and the list has none.
+    ValueError: types are asked for and the list has none, or, outside of
+      `jax.jit`, one of `num_types` or more.
   """
   if num_types is not None and edges.types is None:
     raise ValueError(

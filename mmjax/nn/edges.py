@@ -42,16 +42,29 @@ class EdgeList:
   types: Array | None = None
 
   def restrict(self, sender_mask: Array, receiver_mask: Array) -> "EdgeList":
-    """Masks edges at absent nodes [B, Ns], [B, Nr]; clears what is masked.
+    """Masks edges at absent nodes [B, Ns], [B, Nr]; clears absent edges.
 
-    Edges at nodes that do not exist are masked, too.
+    Edges at nodes that do not exist are masked, too. Edges of weight 0 are
+    absent, but stay in the mask, so that their weight has a gradient.
     """
     mask = self.mask & take(sender_mask, self.senders)
     mask = mask & take(receiver_mask, self.receivers)
-    return self.replace(mask=mask, features=clear(self.features, mask))
+    edges = self.replace(mask=mask)
+    return edges.replace(features=clear(self.features, edges.factors() > 0))
 
   def keep_types(self, num_types: int) -> "EdgeList":
-    """Masks edges whose type is not among 0 to `num_types` - 1."""
+    """Masks edges whose type is not among 0 to `num_types` - 1.
+
+    Raises:
+      ValueError: a present edge has a type of `num_types` or more. Traced
+        types, masks and weights, as under `jax.jit`, cannot be looked at.
+    """
+    found = jnp.where(self.factors() > 0, self.types, -1).max(initial=-1)
+    if not isinstance(found, jax.core.Tracer) and int(found) >= num_types:
+      raise ValueError(
+        f"there is an edge of type {found}, and num_types={num_types} has types"
+        f" 0 to {num_types - 1}; give num_types={found + 1}, or mask such edges"
+      )
     known = (self.types >= 0) & (self.types < num_types)
     return self.replace(
       mask=self.mask & known, types=jnp.where(known, self.types, 0)

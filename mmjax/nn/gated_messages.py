@@ -162,7 +162,9 @@ class GatedMessages(nn.Module):
       edges draw attention to each node, float32 [B, N].
 
     Raises:
-      ValueError: the edges do not have the types that are asked for.
+      ValueError: the edges do not have the types that are asked for, or,
+        outside of `jax.jit`, one of `num_types` or more. Traced types cannot be
+        looked at: such edges are left out.
     """
     self._check(edges)
     if self.num_types is not None and isinstance(edges, EdgeList):

@@ -38,7 +38,8 @@ class Graph:
     edge_mask: bool [B, E], True = present. Edges at a masked node count as
       masked, whatever stands here.
     weights: float [B, E], at least 0, how much each edge counts; None is 1.
-      `graph_network` does not look at it.
+      An edge of weight 0 is absent; more than that `graph_network` does not
+      ask of it.
     types: int32 [B, E], the type of each edge, or None.
   """
 

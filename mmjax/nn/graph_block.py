@@ -55,7 +55,7 @@ class GraphBlock(nn.Module):
 
     Returns:
       The graph with new nodes, zeros where absent; the edges stay, but those
-      at absent nodes, or of no weight, are masked.
+      at absent nodes are masked.
 
     Raises:
       ValueError: unknown `messages`, or nodes of another width.
@@ -75,8 +75,7 @@ class GraphBlock(nn.Module):
     if isinstance(graph, DenseGraph):
       graph = graph.replace(edges=edges.features, adjacency=edges.adjacency)
     else:
-      there = edges.factors() > 0
-      graph = graph.replace(edges=edges.features, edge_mask=there)
+      graph = graph.replace(edges=edges.features, edge_mask=edges.mask)
     nodes = jnp.where(mask[..., None], graph.nodes.astype(self.dtype), 0)
     normed = graph.replace(nodes=self._norm(nodes, "message_norm"))
     if self.messages == "attention":

@@ -163,7 +163,8 @@ def join_edges(*parts: EdgeList) -> EdgeList:
   The type of an edge is the place of its list among the arguments.
 
   Raises:
-    ValueError: there is no list, or one has features or types already.
+    ValueError: there is no list, one has features or types already, or they
+      are of batches of different size.
   """
   if not parts:
     raise ValueError("joining edges needs at least one list, got none")
@@ -171,6 +172,12 @@ def join_edges(*parts: EdgeList) -> EdgeList:
     raise ValueError(
       "lists of edges that are joined get their types from it and can have no"
       " features; add both afterwards"
+    )
+  if len({len(p.mask) for p in parts}) > 1:
+    shapes = ", ".join(str(list(p.mask.shape)) for p in parts)
+    raise ValueError(
+      "lists of edges that are joined need the same number of examples, got"
+      f" masks {shapes}; build all of them for one batch"
     )
 
   def join(leaves: Sequence[Array]) -> Array:

@@ -18,6 +18,7 @@ from mmjax.array_types import Array
 from mmjax.nn.dense_graph import AnyGraph, DenseGraph
 from mmjax.nn.edges import clear
 from mmjax.nn.graph import Features, Graph
+from mmjax.nn.message_passing import check_graph
 from mmjax.nn.segments import align, segment_softmax
 
 # (edges, nodes at senders, nodes at receivers, globals at edges) -> edges
@@ -90,6 +91,8 @@ def graph_network(
     v'_i = \phi^v(v_i, \rho_{k: r_k = i} \, e'_k, u), \quad
     u' = \phi^u(\rho_i \, v'_i, \rho_k \, e'_k, u)
 
+  An edge of weight 0 is absent; other weights are not looked at.
+
   What is absent is zeros when the update functions see it, the ends of absent
   edges too, whatever stood there; it is left out of every aggregate, and is
   zeros again in what they give. So it reaches no result, and no gradient of
@@ -111,10 +114,12 @@ def graph_network(
 
   Returns:
     A pure function graph -> graph, of either form. It keeps masks, senders and
-    receivers. It raises ValueError for a matrix with types of edges.
+    receivers. It raises ValueError for masks that are not bool, for shapes that
+    do not belong together, and for a matrix with types of edges.
   """
 
   def apply(graph: AnyGraph) -> AnyGraph:
+    check_graph(graph, "graph_network")
     if isinstance(graph, DenseGraph):
       done = apply(_list_pairs(graph))
       return graph.replace(
@@ -124,7 +129,7 @@ def graph_network(
       )
     shared = jax.tree.map(lambda leaf: leaf[:, None], graph.globals)
     edge_set = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
-    present, edges = edge_set.mask, edge_set.features
+    present, edges = edge_set.factors() > 0, edge_set.features
     nodes = clear(graph.nodes, graph.node_mask)
     if update_edge is not None:
       sent = clear(edge_set.at_senders(nodes), present)
@@ -163,7 +168,6 @@ def _list_pairs(graph: DenseGraph) -> Graph:
     jnp.broadcast_to(one, (batch, number * number))
     for one in (places // number, places % number)
   )
-  flat = graph.adjacency.reshape(batch, -1)
   return Graph(
     nodes=graph.nodes,
     edges=jax.tree.map(
@@ -173,8 +177,7 @@ def _list_pairs(graph: DenseGraph) -> Graph:
     senders=senders,
     receivers=receivers,
     node_mask=graph.node_mask,
-    edge_mask=flat > 0,
-    weights=None if flat.dtype == jnp.bool_ else flat,
+    edge_mask=graph.adjacency.reshape(batch, -1) > 0,
   )
 
 

@@ -199,7 +199,9 @@ class GraphReasoning(nn.Module):
 
     Raises:
       ValueError: no step, a query that does not fit, edges without the types
-        that are asked for, or shapes that do not belong together.
+        that are asked for, or shapes that do not belong together; or, outside
+        of `jax.jit`, an edge has a type of `num_types` or more. Traced types
+        cannot be looked at: such edges are left out.
     """
     del train
     values, tokens, edges = prepare_edges(

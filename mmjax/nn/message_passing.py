@@ -1,6 +1,7 @@
 """How graph layers start, with what is masked cleared, and what they sow."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
@@ -31,7 +32,8 @@ def prepare_edges(
     zeros where masked; and the edges, masked at absent nodes.
 
   Raises:
-    ValueError: nodes, masks or edges of shapes that do not belong together.
+    ValueError: nodes, masks or edges of shapes that do not belong together,
+      or masks that are not bool.
   """
   loops = loops and receivers is None
   if receivers is None:
@@ -49,6 +51,39 @@ def prepare_edges(
     Tokens(values.astype(dtype), receivers.mask),
     edges,
   )
+
+
+def check_graph(graph: AnyGraph, owner: str) -> None:
+  """Checks a graph whose nodes and edges may be any pytree.
+
+  Args:
+    graph: of either form.
+    owner: who needs it, for messages.
+
+  Raises:
+    ValueError: masks that are not bool, or shapes that do not belong together.
+  """
+  mask = graph.node_mask
+  if mask.ndim != 2 or mask.dtype != jnp.bool_:
+    raise ValueError(
+      f"{owner} needs a bool node_mask [B, N], got {mask.dtype}"
+      f" {list(mask.shape)}; give one True for each present node"
+    )
+  for leaf in jax.tree.leaves(graph.nodes):
+    _check_mask(leaf.shape, mask, f"{owner}: the graph's nodes")
+  _check_edges(graph, Tokens(graph.nodes, mask), owner)
+  edges = graph.edge_set()
+  shape = mask.shape[:1] + (
+    edges.adjacency.shape[-2:]
+    if isinstance(edges, EdgeMatrix)
+    else edges.mask.shape[1:]
+  )
+  for leaf in jax.tree.leaves(edges.features):
+    if leaf.shape[: len(shape)] != shape:
+      raise ValueError(
+        f"{owner} needs features of edges that start with {list(shape)}, as"
+        f" the edges do, got {list(leaf.shape)}; pad or cut one of them"
+      )
 
 
 def sow_shares(
@@ -91,10 +126,15 @@ def _check_nodes(values: Array, mask: Array, owner: str) -> None:
       f"{owner} must be one array [B, N, D], got {shape}; graphs whose nodes"
       " are a pytree are for graph_network"
     )
-  if mask.dtype != jnp.bool_ or mask.shape != values.shape[:2]:
+  _check_mask(shape, mask, owner)
+
+
+def _check_mask(shape: tuple[int, ...], mask: Array, owner: str) -> None:
+  """Raises ValueError unless nodes [B, N, ...] have a bool mask [B, N]."""
+  if mask.dtype != jnp.bool_ or mask.shape != shape[:2]:
     raise ValueError(
       f"{owner} {list(shape)} need a bool mask {list(shape[:2])}, got"
-      f" {mask.dtype} {list(mask.shape)}"
+      f" {mask.dtype} {list(mask.shape)}; give one True for each present node"
     )
 
 
@@ -127,5 +167,11 @@ def _check_edges(graph: AnyGraph, receivers: Tokens, owner: str) -> None:
   }:
     shown = ", ".join(f"{n} {list(shape)}" for n, shape in shapes.items())
     raise ValueError(
-      f"{owner} needs everything of the edges as [{batch}, E], got {shown}"
+      f"{owner} needs everything of the edges as [{batch}, E], got {shown};"
+      " pad what is shorter, and mask the padding"
+    )
+  if edges.mask.dtype != jnp.bool_:
+    raise ValueError(
+      f"{owner} needs a bool mask of the edges, got {edges.mask.dtype}; give"
+      " True for each present edge, and what an edge counts as its weight"
     )

@@ -62,7 +62,7 @@ class RelationNetwork(nn.Module):
     combine: "sum" as in the paper, or "mean" over the pairs that are there.
     chunk_size: examples whose pairs are computed at once, chunk after chunk;
       the backward pass computes the pairs of a chunk anew. None is all at once.
-      A CPU is faster with 1, since the pairs of an example stay in its cache;
+      A CPU is faster with a few, such as 1 to 4, whose pairs stay in its cache;
       an accelerator is faster with None where its memory suffices.
     dropout_rate: dropout of the last of the layers f.
     dtype: dtype of the computation.
@@ -100,7 +100,7 @@ class RelationNetwork(nn.Module):
 
     Raises:
       ValueError: no layer of a pair, another `combine`, a `chunk_size` below 1,
-        or shapes that do not belong together.
+        a mask that is not bool, or shapes that do not belong together.
     """
     self._check(objects, query)
     values = jnp.where(objects.mask[..., None], objects.values, 0)
@@ -211,10 +211,15 @@ class RelationNetwork(nn.Module):
         f"combine is {self.combine!r}; it must be 'sum' or 'mean'"
       )
     values, mask = objects.values, objects.mask
-    if values.ndim != 3 or mask.shape != values.shape[:2]:
+    if (
+      values.ndim != 3
+      or mask.shape != values.shape[:2]
+      or mask.dtype != jnp.bool_
+    ):
       raise ValueError(
-        "a relation network needs objects [B, N, D] with a mask [B, N], got"
-        f" {list(values.shape)} and {list(mask.shape)}"
+        "a relation network needs objects [B, N, D] with a bool mask [B, N],"
+        f" got {list(values.shape)} and {mask.dtype} {list(mask.shape)}; give"
+        " one True for each present object"
       )
     if query is not None and (
       query.ndim != 2 or query.shape[0] != values.shape[0]

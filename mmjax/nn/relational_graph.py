@@ -33,6 +33,9 @@ def average_by_type(
 
   Returns:
     [B, Nr, D].
+
+  Raises:
+    ValueError: outside of `jax.jit`, an edge has a type of K or more.
   """
   batch, num_senders, num_types, width = values.shape
   if isinstance(edges, EdgeMatrix):
@@ -77,8 +80,8 @@ class RelationalGraphConvolution(nn.Module):
 
     Args:
       graph: a graph with nodes [B, Ns, Ds], whose edges have types: a list
-        with `types`, or an adjacency [B, num_types, Nr, Ns]. Edges of a type
-        that is not among them are left out.
+        with `types`, or an adjacency [B, num_types, Nr, Ns]. Edges of a
+        negative type are left out.
       receivers: tokens that the edges enter, if they are another set.
       train: not used; layers of graphs are called alike.
 
@@ -86,7 +89,9 @@ class RelationalGraphConvolution(nn.Module):
       [B, Nr, width]; zeros for absent nodes.
 
     Raises:
-      ValueError: edges without types, or shapes that do not belong together.
+      ValueError: edges without types, or shapes that do not belong together;
+        or, outside of `jax.jit`, an edge has a type of `num_types` or more.
+        Traced types cannot be looked at: such edges are left out.
     """
     del train
     values, receivers, edges = prepare_edges(

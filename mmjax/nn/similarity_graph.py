@@ -48,7 +48,8 @@ def connect_top_k(
     Nr k edges, those of a receiver next to each other, most alike first.
 
   Raises:
-    ValueError: `k` that is not between 1 and Ns, or vectors of two widths.
+    ValueError: `k` that is not between 1 and Ns, vectors of two widths, or
+      `allowed` that is not bool or of another shape.
   """
   one_set = receivers is None
   receivers = senders if one_set else receivers
@@ -63,6 +64,14 @@ def connect_top_k(
       "a cosine needs vectors of one width, got senders"
       f" {list(senders.values.shape)} and receivers"
       f" {list(receivers.values.shape)}; project them into one space first"
+    )
+  shape = (len(senders.mask), num_receivers, num_senders)
+  if allowed is not None and (
+    allowed.dtype != jnp.bool_ or allowed.shape not in (shape, shape[1:])
+  ):
+    raise ValueError(
+      f"allowed must be bool {list(shape[1:])} or {list(shape)}, receivers"
+      f" before senders, got {allowed.dtype} {list(allowed.shape)}"
     )
   cosines = compute_cosines(senders, receivers)
   there = receivers.mask[:, :, None] & senders.mask[:, None]

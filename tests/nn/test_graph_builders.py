@@ -274,6 +274,18 @@ def test_edges_of_several_kinds_make_one_graph():
       lambda: join_edges(join_edges(connect_all(MASK))),
       "can have no features",
     ),
+    (
+      lambda: join_edges(connect_all(MASK), connect_all(OTHER[:1])),
+      r"same number of examples, got masks \[2, 30\], \[1, 6\]; build",
+    ),
+    (
+      lambda: connect_top_k(_tokens(MASK), 1, allowed=MASK),
+      r"bool \[6, 6\] or \[2, 6, 6\], receivers.*got bool \[2, 6\]",
+    ),
+    (
+      lambda: connect_top_k(_tokens(MASK), 1, allowed=np.ones((6, 6))),
+      r"must be bool .*, got float64 \[6, 6\]",
+    ),
   ],
 )
 def test_what_cannot_be_meant_is_named(build_fn, match):

@@ -19,7 +19,9 @@ from mmjax.nn.edges import EdgeList, EdgeMatrix
 from mmjax.nn.graph import make_graph
 from mmjax.nn.graph_attention import DynamicGraphAttention, GraphAttention
 from mmjax.nn.graph_convolution import GraphConvolution
+from mmjax.nn.graph_network import graph_network
 from mmjax.nn.relational_graph import RelationalGraphConvolution
+from mmjax.nn.scene_graph import make_scene_graph
 from mmjax.nn.segments import segment_softmax, segment_sum, take
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -108,7 +110,48 @@ def test_edges_between_the_same_nodes_add_up_in_every_layer():
     )
 
 
-def test_unknown_types_are_left_out():
+def test_an_edge_of_weight_0_is_absent_in_both_forms():
+  ends = jnp.array([[0, 0, 1]]), jnp.array([[1, 2, 1]])
+  edges = EdgeList(
+    *ends,
+    jnp.ones((1, 3), bool),
+    jnp.array([[[jnp.nan], [3.0], [5.0]]]),
+    jnp.array([[0.0, 1.0, 0.0]]),
+  )
+  tokens = Tokens(jnp.array([[[1.0], [jnp.nan], [4.0]]]), jnp.ones((1, 3)) > 0)
+  graph = make_graph(tokens, edges, jnp.zeros((1, 1)))
+  block = graph_network(
+    lambda e, s, r, u: e + s + r + 1,
+    lambda v, m, u: m,
+    lambda v, e, u: e,
+  )
+  for form in (graph, to_dense(graph)):
+    out = block(form)
+    np.testing.assert_array_equal(out.nodes[0, :, 0], [0, 0, 9])
+    np.testing.assert_array_equal(out.globals, [[9]])
+  np.testing.assert_array_equal(
+    to_dense(graph).edges[0, ..., 0], [[0, 0, 0], [0, 0, 0], [3, 0, 0]]
+  )
+
+
+def test_features_of_an_edge_of_weight_0_reach_no_gradient():
+  graph = graph_cases.make_graph()
+  graph = graph.replace(weights=graph.weights.at[:, :3].set(0))
+  spoiled = graph.replace(edges=graph.edges.at[:, :3].set(jnp.nan))
+  module = graph_cases.CASES["gatv2"].module
+  variables = graph_cases.make_variables("gatv2")
+
+  @jax.jit
+  @jax.grad
+  def slope(variables, graph):
+    return jnp.sin(module.apply(variables, graph, train=False)).sum()
+
+  chex.assert_trees_all_equal(
+    slope(variables, spoiled), slope(variables, graph)
+  )
+
+
+def test_unknown_types_are_left_out_where_they_cannot_be_looked_at():
   graph = graph_cases.make_graph(features=False)
   spoiled = graph.replace(
     types=graph.types.at[:, 0].set(K).at[:, 1].set(-1),
@@ -119,8 +162,38 @@ def test_unknown_types_are_left_out():
   expected, _ = graph_cases.run("rgcn", without)
   np.testing.assert_allclose(out, expected, atol=1e-6)
   np.testing.assert_array_equal(
-    to_dense(spoiled, K).adjacency, to_dense(without, K).adjacency
+    jax.jit(lambda g: to_dense(g, K))(spoiled).adjacency,
+    to_dense(without, K).adjacency,
   )
+
+
+@pytest.mark.parametrize("name", ["rgcn", "reasoning", "matrix"])
+def test_types_that_are_too_large_are_named(name):
+  graph = graph_cases.make_graph()
+  b, e = np.argwhere(np.asarray(graph.edge_mask & (graph.types == K - 1)))[0]
+  graph = graph.replace(types=graph.types.at[b, e].set(K + 1))
+
+  def run(graph):
+    if name == "matrix":
+      return to_dense(graph, K)
+    case, variables = graph_cases.CASES[name], graph_cases.make_variables(name)
+    arguments = case.arguments(graph)
+    return case.module.apply(variables, *arguments, train=False)
+
+  match = "edge of type 4, and num_types=3 has types 0 to 2; give num_types=5"
+  with pytest.raises(ValueError, match=match):
+    run(graph)
+  run(graph.replace(edge_mask=graph.edge_mask.at[b, e].set(False)))
+  run(graph.replace(weights=graph.weights.at[b, e].set(0)))
+  run(graph.replace(node_mask=graph.node_mask.at[b].set(False)))
+
+
+def test_a_layer_that_forgets_the_inverse_relations_is_told():
+  objects = Tokens(jnp.ones((1, 2, 3)), jnp.ones((1, 2), bool))
+  graph = make_scene_graph(objects, jnp.array([[[0, 0, 1]]]), 1, inverse=True)
+  layer = RelationalGraphConvolution(4, num_types=1)
+  with pytest.raises(ValueError, match="of type 1, and num_types=1"):
+    layer.init(jax.random.key(0), graph, train=False)
 
 
 def test_segments_by_hand():
@@ -179,6 +252,30 @@ def test_shapes_that_do_not_fit_are_named():
   check("adjacency", dense.replace(adjacency=dense.adjacency[:, 1:]))
   two = Tokens(graph.nodes[:2], graph.node_mask[:2])
   check("as many examples", graph, receivers=two)
+
+
+@pytest.mark.parametrize("form", ["list", "matrix"])
+def test_graph_networks_name_what_does_not_fit(form):
+  graph = graph_cases.make_graph()
+  make_fn = to_dense if form == "matrix" else lambda graph: graph
+  good = make_fn(graph)
+
+  def check(match, **changes):
+    with pytest.raises(ValueError, match=match):
+      graph_network()(good.replace(**changes))
+
+  mask = graph.node_mask
+  check(r"node_mask \[B, N\], got float32 \[3, 5\]", node_mask=mask * 1.0)
+  check(r"need a bool mask \[3, 5\], got bool \[3, 4\]", node_mask=mask[:, 1:])
+  check(r"node_mask \[B, N\], got bool \[15\]", node_mask=mask.ravel())
+  check("features of edges that start with", edges=good.edges[:, 1:])
+  if form == "matrix":
+    check(r"adjacency \[3, 5, 5\]", adjacency=good.adjacency[:, 1:])
+    return
+  there = graph.edge_mask
+  check(r"as \[3, E\], got.*mask \[3, 10\]", edge_mask=there[:, 1:])
+  check("bool mask of the edges, got float32", edge_mask=there * 1.0)
+  check(r"as \[3, E\], got.*weights \[3, 10\]", weights=graph.weights[:, 1:])
 
 
 def test_attributes_that_cannot_be_meant_are_named():

@@ -30,11 +30,14 @@ def _variables(module=MODULE):
 
 
 def _naive(params, values, mask, self_pairs, combine):
-  """Concatenates both objects and the query for every pair, as the paper."""
+  """Concatenates both objects and the query for every pair, as the paper.
+
+  Returns what comes out, and the share of each pair in the sum of all norms.
+  """
   layers = ("first_object", "second_object", "query")
   kernel = np.concatenate([params[name]["kernel"] for name in layers])
   dense = lambda p, x: np.maximum(x @ p["kernel"] + p["bias"], 0)  # noqa: E731
-  out = []
+  out, norms = [], np.zeros((len(values), N, N))
   for b in range(len(values)):
     total, count = np.zeros(5), 0
     for i in range(values.shape[1]):
@@ -44,12 +47,15 @@ def _naive(params, values, mask, self_pairs, combine):
         pair = np.concatenate([values[b, i], values[b, j], QUERY[b]])
         first = {"kernel": kernel, "bias": params["first_object"]["bias"]}
         hidden = dense(first, pair)
-        total += dense(params["pair_2"], dense(params["pair_1"], hidden))
+        hidden = dense(params["pair_2"], dense(params["pair_1"], hidden))
+        norms[b, i, j] = np.sqrt((hidden**2).sum())
+        total += hidden
         count += 1
     if combine == "mean":
       total = total / max(count, 1)
     out.append(dense(params["sum_0"], total))
-  return np.array(out)
+  sums = norms.sum(axis=(1, 2), keepdims=True)
+  return np.array(out), norms / np.where(sums > 0, sums, 1)
 
 
 @pytest.mark.parametrize("combine", ["sum", "mean"])
@@ -57,13 +63,17 @@ def _naive(params, values, mask, self_pairs, combine):
 def test_equals_the_naive_form(combine, self_pairs):
   module = MODULE.clone(combine=combine, self_pairs=self_pairs)
   variables = _variables(module)
-  out = jax.jit(lambda v: module.apply(v, OBJECTS, QUERY, train=False))(
-    variables
-  )
+  out, state = jax.jit(
+    lambda v: module.apply(
+      v, OBJECTS, QUERY, train=False, mutable=["intermediates"]
+    )
+  )(variables)
   params = jax.tree.map(np.float64, variables["params"])
-  expected = _naive(params, VALUES, MASK, self_pairs, combine)
+  expected, shares = _naive(params, VALUES, MASK, self_pairs, combine)
   assert out.shape == (B, 3)
   np.testing.assert_allclose(out, expected, atol=1e-5)
+  (pairs,) = state["intermediates"]["pairs"]
+  np.testing.assert_allclose(pairs[:, 0], shares, atol=1e-6)
 
 
 def test_parameters_learn_and_no_pair_has_the_width_of_both_objects():
@@ -152,11 +162,16 @@ def test_what_cannot_be_meant_is_named(changes, query, match):
     MODULE.clone(**changes).init(jax.random.key(0), OBJECTS, query, train=False)
 
 
-def test_objects_without_a_mask_that_fits_are_named():
-  with pytest.raises(ValueError, match=r"a mask \[B, N\]"):
-    MODULE.init(
-      jax.random.key(0), Tokens(OBJECTS.values, MASK[:, 1:]), train=False
-    )
+@pytest.mark.parametrize(
+  ("mask", "match"),
+  [
+    (MASK[:, 1:], r"a bool mask \[B, N\], got \[3, 5, 4\] and bool \[3, 4\]"),
+    (MASK.astype(np.float32), r"and float32 \[3, 5\]; give one True"),
+  ],
+)
+def test_objects_without_a_mask_that_fits_are_named(mask, match):
+  with pytest.raises(ValueError, match=match):
+    MODULE.init(jax.random.key(0), Tokens(VALUES, mask), train=False)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 8])
