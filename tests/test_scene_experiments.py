@@ -13,6 +13,7 @@ from experiments.configs import (
   stamp_matching,
 )
 from mmjax.config import build_config
+from mmjax.data import stamp_pairs
 from mmjax.data.synthetic.scene_matching import find_true_pairs
 from mmjax.evaluation import TrainedModel, collect_predictions, compute_scores
 from mmjax.experiment import make_init_fn
@@ -69,7 +70,8 @@ def test_pooled_vectors_have_all_captions_of_a_batch(config_fn):
 def test_stamps_fit_without_their_package(config_fn):
   experiment = fdl.build(build_config(config_fn, ("width=8",)))
   assert experiment.name == config_fn.func.__name__
-  names = {"labels": ["negative", "text"], "question_types": ["caption"]}
+  lengths = list(stamp_pairs.LENGTHS)
+  names = {"labels": ["negative", "text"], "question_types": lengths}
   check_settings(experiment, {**names, "vocabulary": [""] * 740})
 
 

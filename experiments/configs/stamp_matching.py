@@ -3,7 +3,8 @@
 Four experiments from pixels; they share the encoders and the loss and differ
 in what scores a pair. Pooled vectors learn from all captions of a batch, the
 others from eight and a false one. False captions are those of other pictures
-of the same category, so that the category alone is right for half.
+of the same category, so that the category alone is right for half. Scores are
+given by length of the caption, see `mmjax.data.stamp_pairs.LENGTHS`.
 """
 
 from fiddle.experimental.auto_config import auto_config
@@ -59,7 +60,7 @@ def stamp_matching(
     ),
     evaluation=Evaluation(
       metrics=MatchingMetrics(
-        num_classes=2, num_types=1, type_key="question_type", ranks=(1, 5)
+        num_classes=2, num_types=3, type_key="question_type", ranks=(1, 5)
       ),
       split="validation",
       batch_size=118,

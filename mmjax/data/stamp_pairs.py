@@ -1,4 +1,4 @@
-"""Phrases of captions written by people, and captions that are false.
+"""Phrases and lengths of captions written by people; captions that are false.
 
 For matching pictures and captions where nobody has marked phrases or written
 false captions: a phrase begins at a preposition, a conjunction or the like, and
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 NUM_PHRASES = 8
+# Classes of captions by length; of the stamps each is about a third.
+LENGTHS = ("up to 2 words", "3 words", "4 words and more")
 # What a batch holds of a true caption, and the key of the same of a false one;
 # `mmjax.models.matching` reads it.
 FALSE_CAPTION = {
@@ -40,6 +42,15 @@ def find_phrases(words: Sequence[str]) -> list[tuple[int, int]]:
   ]
   starts = starts[:NUM_PHRASES]
   return [*zip(starts, [*starts[1:], len(words)], strict=True)]
+
+
+def classify_length(num_words: int) -> str:
+  """Returns which of `LENGTHS` a caption of so many words is.
+
+  >>> classify_length(1), classify_length(3), classify_length(32)
+  ('up to 2 words', '3 words', '4 words and more')
+  """
+  return LENGTHS[int(np.clip(num_words - 2, 0, 2))]
 
 
 def encode_phrases(spans: Sequence[Sequence[tuple[int, int]]]) -> tuple:

@@ -38,8 +38,9 @@ class Stamps(arrays.ArrayData):
   A batch of B pictures holds `image` [B, size, size, 3] uint8 and `image_mask`
   [B]; `text` int32 [B, T] and `text_mask`; `caption_id` int32 [B], equal for
   equal captions of a split, which are true of each other's pictures; `label`
-  int32 [B], the category; `question_type` [B], 0; `example_mask` [B]. An id of
-  a record is `<split>/<name>`, with the picture's path in the package.
+  int32 [B], the category; `question_type` [B], the caption's place in
+  `stamp_pairs.LENGTHS`; `example_mask` [B]. An id of a record is
+  `<split>/<name>`, with the picture's path in the package.
 
   For matching it also holds `phrase_spans` int32 [B, 8, 2] and `phrase_mask`,
   see `stamp_pairs`, and a false caption, `negative` [B, T],
@@ -96,8 +97,9 @@ class Stamps(arrays.ArrayData):
     Returns:
       `labels`, the sorted categories of the training split; `vocabulary` of its
       captions; and what other data sets have of questions, `question_types`,
-      `majority_answer` and `question_prior`. For matching the labels are names
-      of the two captions, and there is no majority answer.
+      which are `stamp_pairs.LENGTHS`, `majority_answer` and `question_prior`.
+      For matching the labels are names of the two captions, and there is no
+      majority answer.
 
     Raises:
       ValueError: the data are not prepared.
@@ -110,7 +112,7 @@ class Stamps(arrays.ArrayData):
     return {
       "labels": ["negative", "text"] if matching else sorted(categories),
       "vocabulary": list(tokenizers.WordTokenizer.build(captions).vocabulary),
-      "question_types": ["caption"],
+      "question_types": list(stamp_pairs.LENGTHS),
       "majority_answer": None if matching else majority,
       "question_prior": {},
     }
@@ -126,7 +128,7 @@ class Stamps(arrays.ArrayData):
 
     Raises:
       ValueError: there is no such split, the data are not prepared, or a
-        category is not among the assets.
+        category or a length is not among the assets.
     """
     read = self._read(split)
     number = len(read)
@@ -137,7 +139,7 @@ class Stamps(arrays.ArrayData):
       "image_mask": np.ones(number, bool),
       **self._encode_captions(read, assets),
       "label": self._label(read, assets, split),
-      "question_type": np.zeros(number, np.int32),
+      "question_type": self._number_lengths(read, assets),
       "example_mask": np.ones(number, bool),
     }
 
@@ -223,6 +225,19 @@ class Stamps(arrays.ArrayData):
       )
     return np.array([assets["labels"].index(c) for c in categories], np.int32)
 
+  def _number_lengths(
+    self, read: Sequence[Mapping[str, Any]], assets: Mapping[str, Any]
+  ) -> np.ndarray:
+    """Returns the places of the captions in `LENGTHS`, int32 [n]."""
+    if list(assets["question_types"]) != list(stamp_pairs.LENGTHS):
+      raise ValueError(
+        f"captions are scored by length, {', '.join(stamp_pairs.LENGTHS)}, but "
+        f"the checkpoint has the types {', '.join(assets['question_types'])}; "
+        "train again"
+      )
+    lengths = [_find_length(record) for record in read]
+    return np.array([stamp_pairs.LENGTHS.index(n) for n in lengths], np.int32)
+
   def record_ids(self, split: str, num_rows: int | None) -> list[str]:
     """Returns the ids `<split>/<name>` of the first pictures, None of all."""
     return [f"{split}/{r['name']}" for r in self._read(split)[:num_rows]]
@@ -251,9 +266,9 @@ class Stamps(arrays.ArrayData):
 
     Returns:
       `text`, the caption; `answer`, the category, or for matching "text";
-      `type`, `image_id`, which is the name, and `group`, see
-      `builders.stamps.group_pictures`; for matching `negative`, the false
-      caption of evaluation.
+      `type`, the class of its length; `image_id`, which is the name, and
+      `group`, see `builders.stamps.group_pictures`; for matching `negative`,
+      the false caption of evaluation.
 
     Raises:
       ValueError: there is no such split, or the data are not prepared.
@@ -263,7 +278,7 @@ class Stamps(arrays.ArrayData):
       f"{split}/{record['name']}": {
         "text": record["caption"],
         "answer": "text" if matching else record["category"],
-        "type": "caption",
+        "type": _find_length(record),
         "image_id": record["name"],
         "group": record["group"],
       }
@@ -296,6 +311,12 @@ class Stamps(arrays.ArrayData):
         f"stamps have no split {split!r}; they have {', '.join(SPLITS)}"
       )
     return _read_split(packages.cache_dir(), split)
+
+
+def _find_length(record: Mapping[str, Any]) -> str:
+  """Returns the class of a caption's length."""
+  words = tokenizers.split_words(record["caption"])
+  return stamp_pairs.classify_length(len(words))
 
 
 def _choose_others(

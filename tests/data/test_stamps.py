@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data import packages, prepare, stamp_pairs
+from mmjax.data import packages, prepare
 from mmjax.data.builders import stamps as builder
 from mmjax.data.stamps import SPLITS, Stamps
 
@@ -30,7 +30,9 @@ def make_files():
     name = f"{category}/sub/thing{number:02}"
     seed = 4 if number == 10 else number  # 4 and 10 are the same picture
     files[f"{name}.png"] = make_png(seed)
-    caption = "A thing." if number in (21, 34) else f"The number {number}."
+    caption = f"The number {number}{' again' * (number % 3 == 0)}."
+    if number in (21, 34):
+      caption = "A thing."
     files[f"{name}.txt"] = f"{caption}\nxx.utf8=\xe4.\n".encode()
   files["food/sub/thing00_desc_xx.ogg"] = b"sound"
   files["food/sub/thing00_mirror.png"] = make_png(99)  # without a caption
@@ -101,6 +103,26 @@ def test_a_package_becomes_pictures_with_captions(stamps):
     for name in files
     if name.endswith(".png") and "mirror" not in name
   )
+
+
+@pytest.mark.parametrize("task", ["category", "matching"])
+def test_the_type_is_the_length_of_the_caption(stamps, task):
+  data = dataclasses.replace(stamps, task=task)
+  types = data.load_assets()["question_types"]
+  assert types == ["up to 2 words", "3 words", "4 words and more"]
+  seen = set()
+  for split in SPLITS:
+    listed = data.list_examples(split).values()
+    numbers = data.arrays(split)["question_type"]
+    for example, number in zip(listed, numbers, strict=True):
+      assert example["type"] == types[number]
+      assert number == len(example["text"].split()) - 2
+      seen.add(number)
+  assert seen == {0, 1, 2}
+  # Words that are cut off count.
+  short = dataclasses.replace(data, max_words=1).arrays("train")
+  whole = data.arrays("train")["question_type"]
+  np.testing.assert_array_equal(short["question_type"], whole)
 
 
 def test_what_is_alike_is_in_one_split(stamps):
@@ -193,6 +215,9 @@ def test_mistakes_are_explained(stamps, tmp_path, monkeypatch):
   assets = {**stamps.load_assets(), "labels": ["animals"]}
   with pytest.raises(ValueError, match="categories food"):
     stamps.encode_split(assets, "train")
+  assets = {**stamps.load_assets(), "question_types": ["caption"]}
+  with pytest.raises(ValueError, match=r"4 words and more, .* types caption;"):
+    stamps.encode_split(assets, "train")
   monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "empty"))
   with pytest.raises(ValueError, match=r"mmjax\.data\.prepare stamps"):
     stamps.arrays("train")
@@ -203,37 +228,6 @@ def test_builder_states_licence_and_source(stamps):
   info = prepare.load_builder(builder.StampsBuilder, packages.cache_dir()).info
   assert info.redistribution_info.license == "GPL-2"
   assert "Kendrick" in info.citation
-
-
-def test_phrases_begin_at_prepositions():
-  for text, expected in (
-    ("pigeon", ["pigeon"]),
-    ("of mice and men", ["of mice", "and men"]),
-    (
-      "the sign for the letter u in sign language",
-      ["the sign", "for the letter u", "in sign language"],
-    ),
-    ("x " + "of x " * 9, ["x", *["of x"] * 6, "of x of x of x"]),
-  ):
-    words = text.split()
-    spans = stamp_pairs.find_phrases(words)
-    assert [" ".join(words[i:j]) for i, j in spans] == expected
-  padded, mask = stamp_pairs.encode_phrases([[(0, 2)], [(0, 1), (1, 4)]])
-  assert padded.shape == (2, 8, 2)
-  assert mask.sum(axis=1).tolist() == [1, 2]
-  assert padded[mask].tolist() == [[0, 2], [0, 1], [1, 4]]
-  assert not padded[~mask].any()
-
-
-def test_false_captions_are_of_the_same_category_if_one_is():
-  captions = ["a", "a", "b", "c", "d"]
-  others = stamp_pairs.list_others(captions, ["x", "x", "x", "x", "y"])
-  expected = [[2, 3], [2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2, 3]]
-  assert [each.tolist() for each in others] == expected
-  chosen = stamp_pairs.choose_others(others)
-  assert all(one in each for one, each in zip(chosen, others, strict=True))
-  equal = stamp_pairs.list_others(["a", "a"], ["x", "x"])
-  assert stamp_pairs.choose_others(equal).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("num_shards", [1, 2])
@@ -320,11 +314,3 @@ def test_matching_has_true_and_false_captions(stamps):
   assert {k: (v.shape[1:], v.dtype) for k, v in blank.items()} == {
     k: (v.shape[1:], v.dtype) for k, v in batch.items()
   }
-
-
-@pytest.mark.slow
-def test_the_published_package_has_785_pictures():
-  # Fetches 161 MB.
-  Stamps().prepare()
-  sizes = {split: len(Stamps().list_examples(split)) for split in SPLITS}
-  assert sum(sizes.values()) == 785
