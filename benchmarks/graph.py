@@ -201,7 +201,7 @@ def make_row(
 def describe_crossover(
   numbers: Numbers, layer: str, sizes: Sequence[Mapping[str, int]]
 ) -> list[str]:
-  """Says between which numbers of edges of a node the matrix gets faster."""
+  """Says from how many edges on the matrix is faster, and when not yet."""
   slower = []
   for size in sizes:
     sparse, dense = (
@@ -222,13 +222,10 @@ def describe_crossover(
   def show(degree: int) -> str:
     return f"{degree} ({degree / (nodes - 1):.0%} of all)"
 
-  if start == 0:
-    return [f"The matrix is faster from {show(degrees[0])} edges on.", ""]
-  return [
-    f"The list is faster up to {show(degrees[start - 1])} edges of a node, the"
-    f" matrix from {show(degrees[start])} on; nothing between was measured.",
-    "",
-  ]
+  text = f"The matrix is faster from {show(degrees[start])} edges of a node on"
+  if start > 0:
+    text += f", the list still with {show(degrees[start - 1])}"
+  return [f"{text}.", ""]
 
 
 def describe_growth(
