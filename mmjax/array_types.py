@@ -33,6 +33,11 @@ Array = jax.Array
 # and besides `label` [B] int32 and `example_mask` [B] bool (False = padding).
 Batch = Mapping[str, Array]
 
+# Modules sow here what a parameter without gradient becomes in training, at its
+# own path and by its own name: (weight * new value, weight), added over calls,
+# slices and devices; see `mmjax.nn.batch_norm` and `mmjax.training.step`.
+RUNNING = "running"
+
 
 @flax.struct.dataclass
 class Tokens:

@@ -56,7 +56,7 @@ def choose(shown, encoders):
 def scene_encoder(shown, width, dtype):
   """Each object by itself, or a picture of 75 x 75 pixels as 5 x 5 cells.
 
-  As published, but without their batch norm. A norm over the cells of a picture
+  The picture as published, with batch norm. A norm over the cells of a picture
   would hide the area of the one red object, by which a square differs from a
   disc: with it no question about shapes was learned in our runs.
   """
@@ -70,7 +70,7 @@ def scene_encoder(shown, width, dtype):
         features=(24, 24, 24, 24),
         width=width,
         downsampling="stride",
-        norm="none",
+        norm="batch",
         positions="coordinates",
         dtype=dtype,
       ),

@@ -91,7 +91,7 @@ class GridEncoder(StagedEncoder):
       first; 2 with one stage fewer gives the same grid in about two thirds of
       the time.
     downsampling: "max" or "stride", see `ConvBlock`.
-    norm: "instance", "layer" or "none", see `ConvBlock`.
+    norm: "instance", "layer", "batch" or "none", see `ConvBlock`.
     positions: how a cell knows its place: "waves" are added after its features
       are normed; "coordinates", as Santoro et al. 2017 do,
       https://arxiv.org/abs/1706.01427, are two more features, and nothing is
@@ -158,8 +158,8 @@ class GridEncoder(StagedEncoder):
 
   def run_stage(self, depth: int, stage: Stage, *, train: bool) -> Stage:
     """Runs a convolution."""
-    del train
-    return stage.replace(values=self.stage[depth](stage.values))
+    values = self.stage[depth](stage.values, stage.mask, train=train)
+    return stage.replace(values=values)
 
   def finish(self, stage: Stage, *, train: bool) -> Tokens:
     """Makes Tokens [R, N, width], row by row of the grid."""

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.array_types import Array
+from mmjax.nn.batch_norm import BatchNorm
 
 
 def max_pool(values: Array, size: int = 2) -> Array:
@@ -73,11 +74,13 @@ class ConvBlock(nn.Module):
   """Convolution, downsampling, norm, ReLU.
 
   The norm is over the cells of each feature ("instance": Ulyanov et al. 2016,
-  https://arxiv.org/abs/1607.08022) or over the features of each cell
-  ("layer"), or there is none. The first takes away what an image has
-  everywhere, such as its background, and learns much faster on pictures of
-  objects; but also how much of a feature there is, such as the area of the one
-  red object, by which a square differs from a disc.
+  https://arxiv.org/abs/1607.08022), over the features of each cell ("layer") or
+  over all images of a batch ("batch": `BatchNorm`), or there is none. The first
+  takes away what an image has everywhere, such as its background, and learns
+  much faster on pictures of objects; but also how much of a feature there is,
+  such as the area of the one red object, by which a square differs from a disc.
+  The third leaves that; with it the images of a batch depend on each other, in
+  training only.
 
   Attributes:
     features: features of the output.
@@ -86,7 +89,7 @@ class ConvBlock(nn.Module):
       downsampling.
     downsampling: "max", the maximum of a window, or "stride", the convolution
       at every `pool_size`-th cell only: with 2 a quarter of the sums.
-    norm: "instance", "layer" or "none".
+    norm: "instance", "layer", "batch" or "none".
     dtype: dtype of the computation.
     param_dtype: dtype of the parameters.
   """
@@ -100,16 +103,24 @@ class ConvBlock(nn.Module):
   param_dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, values: Array) -> Array:
+  def __call__(
+    self, values: Array, mask: Array | None = None, *, train: bool = False
+  ) -> Array:
     """Maps [R, h, w, D] to [R, ceil(h / pool), ceil(w / pool), features].
+
+    Args:
+      values: [R, h, w, D].
+      mask: bool [R], True = present; None is all. Only batch norm asks.
+      train: whether batch norm uses the batch's own statistics.
 
     Raises:
       ValueError: an unknown norm or downsampling, or the norm "instance" of a
         single cell, which would be 0 whatever the image.
     """
-    if self.norm not in ("instance", "layer", "none"):
+    if self.norm not in ("instance", "layer", "batch", "none"):
       raise ValueError(
-        f"norm is {self.norm!r}; it must be 'instance', 'layer' or 'none'"
+        f"norm is {self.norm!r}; it must be 'instance', 'layer', 'batch' or"
+        " 'none'"
       )
     if self.downsampling not in ("max", "stride"):
       raise ValueError(
@@ -121,8 +132,8 @@ class ConvBlock(nn.Module):
       self.features,
       (self.kernel_size, self.kernel_size),
       strides=self.pool_size if strided else 1,
-      # The norm over cells takes away what a bias would add to all of them.
-      use_bias=self.norm != "instance",
+      # A norm over cells takes away what a bias would add to all of them.
+      use_bias=self.norm not in ("instance", "batch"),
       name="conv",
       **dtypes,
     )(values)
@@ -132,6 +143,9 @@ class ConvBlock(nn.Module):
       return nn.relu(values)
     if self.norm == "layer":
       return nn.relu(nn.LayerNorm(name="norm", **dtypes)(values))
+    if self.norm == "batch":
+      norm = BatchNorm(name="norm", **dtypes)
+      return nn.relu(norm(values, mask, train=train))
     if values.shape[1] * values.shape[2] == 1:
       raise ValueError(
         "a convolution with norm 'instance' needs more than one cell, but the "

@@ -77,8 +77,9 @@ def _make_create(
     if others:
       raise ValueError(
         f"the model has the mutable collections {others}, which training does "
-        "not update; use modules without them, for instance LayerNorm instead "
-        "of BatchNorm"
+        "not update; use modules without them, for instance "
+        "`mmjax.nn.batch_norm.BatchNorm`, whose statistics are parameters, "
+        "instead of that of linen"
       )
     params = variables["params"]
     return TrainState(

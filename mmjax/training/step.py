@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from mmjax.array_types import Array, Batch
+from mmjax.array_types import RUNNING, Array, Batch
 from mmjax.training.optimizer import Schedule
 from mmjax.training.parallel import split_batch
 from mmjax.training.state import TrainState
 
 # (outputs, batch) -> [B], one value for each example, not yet masked
 PerExampleFn = Callable[[Any, Batch], Array]
-RESERVED = ("loss", "num_examples", "grad_norm", "learning_rate")
+RESERVED = ("loss", "num_examples", "grad_norm", "learning_rate", RUNNING)
 
 
 class Metrics(Protocol):
@@ -52,7 +52,8 @@ def make_train_step(
 
   Args:
     apply_fn: `model.apply`, called with `({"params": params}, batch,
-      train=True, rngs={"dropout": key})`.
+      train=True, rngs={"dropout": key}, mutable=["running"])`. What is sown
+      there replaces the parameters of the same paths, as running statistics.
     loss_fn: (outputs, batch) -> [B], the loss of each example, unmasked.
     tx: the optimizer.
     metric_fns: more values of each example to average, by name.
@@ -76,19 +77,23 @@ def make_train_step(
 
   def compute_sums(
     params: Any, batch: Batch, rng: Array
-  ) -> tuple[Array, dict[str, Array]]:
-    outputs = apply_fn(
-      {"params": params}, batch, train=True, rngs={"dropout": rng}
+  ) -> tuple[Array, dict[str, Any]]:
+    outputs, sown = apply_fn(
+      {"params": params},
+      batch,
+      train=True,
+      rngs={"dropout": rng},
+      mutable=[RUNNING],
     )
     mask = _example_mask(batch)
     sums = {"num_examples": jnp.sum(mask, dtype=jnp.float32)}
     for name, fn in per_example.items():
       sums[name] = _masked_sum(name, fn(outputs, batch), mask)
-    return sums["loss"], sums
+    return sums["loss"], sums | {RUNNING: sown.get(RUNNING, {})}
 
   def compute_gradient(
     params: Any, batch: Batch, rng: Array
-  ) -> tuple[dict[str, Array], Any]:
+  ) -> tuple[dict[str, Any], Any]:
     (_, sums), grads = jax.value_and_grad(compute_sums, has_aux=True)(
       params, batch, rng
     )
@@ -96,23 +101,22 @@ def make_train_step(
 
   def accumulate(
     params: Any, batch: Batch, rng: Array
-  ) -> tuple[dict[str, Array], Any]:
-    def add(total: Any, inputs: Any) -> tuple[Any, None]:
+  ) -> tuple[dict[str, Any], Any]:
+    def add(total: Any, inputs: Any) -> tuple[Any, dict[str, Any]]:
       index, piece = inputs
-      new = compute_gradient(params, piece, jax.random.fold_in(rng, index))
-      return jax.tree.map(jnp.add, total, new), None
+      key = jax.random.fold_in(rng, index)
+      sums, grads = compute_gradient(params, piece, key)
+      return jax.tree.map(jnp.add, total, grads), sums
 
-    names = ("num_examples", *per_example)
-    zeros = {name: jnp.zeros((), jnp.float32) for name in names}
     pieces = split_batch(batch, accumulation_steps)
     # Unrolled: a convolution in an XLA CPU loop is 12 times slower.
-    total, _ = lax.scan(
+    grads, sums = lax.scan(
       add,
-      (zeros, jax.tree.map(jnp.zeros_like, params)),
+      jax.tree.map(jnp.zeros_like, params),
       (jnp.arange(accumulation_steps), pieces),
       unroll=True,
     )
-    return total
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), sums), grads
 
   compute = compute_gradient if accumulation_steps == 1 else accumulate
 
@@ -123,7 +127,7 @@ def make_train_step(
     sums, grads = compute(state.params, batch, rng)
     if axis_name is not None:
       sums, grads = lax.psum((sums, grads), axis_name)
-    num_examples = sums.pop("num_examples")
+    num_examples, running = sums.pop("num_examples"), sums.pop(RUNNING)
     count = jnp.maximum(num_examples, 1.0)
     grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
     metrics = {name: total / count for name, total in sums.items()}
@@ -131,7 +135,7 @@ def make_train_step(
     metrics["num_examples"] = num_examples
     if learning_rate_fn is not None:
       metrics["learning_rate"] = learning_rate_fn(state.step)
-    return _update(state, grads, metrics, tx), metrics
+    return _update(state, grads, running, metrics, tx), metrics
 
   return step
 
@@ -169,12 +173,14 @@ def step_rng(rng: Array, step: Array, axis_name: str | None = None) -> Array:
 def _update(
   state: TrainState,
   grads: Any,
+  running: Mapping[str, Any],
   metrics: Mapping[str, Array],
   tx: optax.GradientTransformation,
 ) -> TrainState:
   """Applies the gradient, or marks the step as bad and changes nothing."""
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
+  params = _follow(params, running)
   finite = (
     jnp.isfinite(metrics["loss"])
     & jnp.isfinite(metrics["grad_norm"])
@@ -192,6 +198,20 @@ def _update(
     opt_state=opt_state,
     bad_step=jnp.where(good & ~finite, state.step, state.bad_step),
   )
+
+
+def _follow(params: Any, running: Mapping[str, Any]) -> Any:
+  """Replaces parameters by what was sown for them, if any row said so."""
+  params = dict(params)
+  for name, new in running.items():
+    if isinstance(new, Mapping):
+      params[name] = _follow(params[name], new)
+    else:
+      total, weight = new
+      mean = total / jnp.maximum(weight, 1.0)
+      old = params[name]
+      params[name] = jnp.where(weight > 0, mean, old).astype(old.dtype)
+  return params
 
 
 def _example_mask(batch: Batch) -> Array:

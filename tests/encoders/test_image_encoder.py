@@ -145,6 +145,29 @@ def test_coordinates_are_two_more_features_of_a_cell():
   np.testing.assert_allclose(tokens.values[0], expected, atol=1e-5)
 
 
+def test_batch_norm_is_told_of_training_and_of_absent_images():
+  encoder = GridEncoder(7, features=(3, 5), norm="batch")
+  images, mask = _images(4, 8, 8, 3), np.array([True, False, True, True])
+  params = encoder.init(jax.random.key(0), images, mask, train=False)["params"]
+
+  def run(images, mask, **settings):
+    return encoder.apply({"params": params}, images, mask, **settings)
+
+  tokens, sown = run(images, mask, train=True, mutable=["running"])
+  alone, expected = run(
+    images[mask], mask[mask], train=True, mutable=["running"]
+  )
+  np.testing.assert_allclose(tokens.values[mask], alone.values, atol=1e-4)
+  assert list(sown["running"]) == ["stage_0", "stage_1"]
+  found, there = jax.tree.leaves(sown), jax.tree.leaves(expected)
+  for a, b in zip(found, there, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  one = run(images[2:3], mask[2:3], train=False)
+  all_of_them = run(images, mask, train=False)
+  np.testing.assert_allclose(one.values, all_of_them.values[2:3], atol=1e-4)
+  assert np.abs(all_of_them.values[2] - tokens.values[2]).max() > 0.1
+
+
 def test_unknown_positions_are_named():
   encoder = GridEncoder(7, positions="none")
   message = "'none'; it must be 'waves' or 'coordinates'"

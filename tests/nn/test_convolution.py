@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from module_checks import random_variables
 
+from mmjax.nn.batch_norm import BatchNorm
 from mmjax.nn.convolution import ConvBlock, max_pool, space_to_depth
 
 
@@ -103,17 +104,21 @@ def test_block_equals_its_parts(norm, downsampling):
   np.testing.assert_allclose(out[0], np.maximum(pooled, 0), atol=1e-4)
 
 
-@pytest.mark.parametrize(("norm", "kept"), [("instance", 0), ("none", 1)])
+@pytest.mark.parametrize(
+  ("norm", "kept"), [("instance", 0), ("batch", 1), ("none", 1)]
+)
 def test_only_without_a_norm_over_cells_an_area_is_kept(norm, kept):
   # Two pictures of one flat object, in the second with two cells more.
   values = np.zeros((2, 8, 8, 1), np.float32)
   values[:, 2:4, 2:4] = values[1, 2:4, 4] = 1
   block = ConvBlock(1, kernel_size=1, pool_size=1, norm=norm)
   params = {"conv": {"kernel": np.ones((1, 1, 1, 1), np.float32)}}
-  if norm == "instance":
-    params["norm"] = {"scale": np.ones(1), "bias": np.zeros(1)}
-  else:
+  if norm == "none":
     params["conv"]["bias"] = np.zeros(1)
+  else:
+    params["norm"] = {"scale": np.ones(1), "bias": np.zeros(1)}
+  if norm == "batch":
+    params["norm"] |= {"mean": np.full(1, 0.1), "variance": np.full(1, 0.1)}
   out = block.apply({"params": params}, values)
   energy = (np.asarray(out) ** 2).sum((1, 2, 3))
   raw = (values**2).sum((1, 2, 3))
@@ -125,12 +130,31 @@ def test_only_without_a_norm_over_cells_an_area_is_kept(norm, kept):
   ("norm", "shape", "message"),
   [
     ("instance", (1, 2, 2, 3), "needs more than one cell"),
-    ("batch", (1, 4, 4, 3), "must be 'instance', 'layer' or 'none'"),
+    ("group", (1, 4, 4, 3), "must be 'instance', 'layer', 'batch' or 'none'"),
   ],
 )
 def test_what_a_block_cannot_norm(norm, shape, message):
   with pytest.raises(ValueError, match=message):
     ConvBlock(5, norm=norm).init(jax.random.key(0), _normal(*shape))
+
+
+@pytest.mark.parametrize("downsampling", ["max", "stride"])
+def test_batch_norm_of_a_block_is_that_of_its_convolution(downsampling):
+  block = ConvBlock(5, downsampling=downsampling, norm="batch")
+  values, mask = _normal(4, 6, 5, 3), np.array([True, True, False, True])
+  params = block.init(jax.random.key(1), values)["params"]
+  assert list(params["conv"]) == ["kernel"]
+  bare = ConvBlock(5, downsampling=downsampling, norm="none")
+  unnormed = {"conv": {**params["conv"], "bias": 100 * np.ones(5)}}
+  inner = bare.apply({"params": unnormed}, values) - 100  # before the rectifier
+  for train in True, False:
+    out = block.apply({"params": params}, values, mask, train=train)
+    normed = BatchNorm().apply(
+      {"params": params["norm"]}, inner, mask, train=train
+    )
+    np.testing.assert_allclose(
+      out[mask], nn.relu(normed)[mask], atol=1e-3, err_msg=f"{train=}"
+    )
 
 
 def test_unknown_downsampling_is_named():

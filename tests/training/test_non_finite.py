@@ -11,9 +11,9 @@ from mmjax.training.step import make_train_step
 
 
 def test_non_finite_gradient_of_a_finite_loss():
-  def apply_fn(variables, batch, *, train, rngs=None):
-    del train, rngs
-    return variables["params"]["w"] * batch["x"]
+  def apply_fn(variables, batch, *, train, rngs, mutable):
+    del train, rngs, mutable
+    return variables["params"]["w"] * batch["x"], {}
 
   def root(outputs, batch):  # sqrt has an infinite slope at 0
     del batch
@@ -38,9 +38,9 @@ def test_non_finite_gradient_of_a_finite_loss():
 def test_gradient_whose_square_overflows_is_bad():
   """Adam would divide by infinity: finite parameters, a ruined state."""
 
-  def apply_fn(variables, batch, *, train, rngs):
-    del train, rngs
-    return variables["params"]["w"] * batch["x"]
+  def apply_fn(variables, batch, *, train, rngs, mutable):
+    del train, rngs, mutable
+    return variables["params"]["w"] * batch["x"], {}
 
   tx = AdamW(clip_norm=None)(9)
   before = create_state(

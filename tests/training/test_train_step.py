@@ -154,9 +154,9 @@ def test_accumulation_equals_the_full_batch(num_slices):
 def test_accumulation_draws_other_dropout_for_each_slice():
   """Two equal halves must not get the same key."""
 
-  def apply_fn(variables, batch, *, train, rngs):
+  def apply_fn(variables, batch, *, train, rngs, mutable):
     draws = jax.random.uniform(rngs["dropout"], batch["example_mask"].shape)
-    return draws + 0 * variables["params"]["w"]
+    return draws + 0 * variables["params"]["w"], {}
 
   state = create_state(
     lambda rng: {"params": {"w": jnp.ones(())}}, Sgd()(3), jax.random.key(0)
