@@ -79,16 +79,29 @@ def scene_encoder(shown, width, dtype):
 
 
 @auto_config
-def question_encoder(width, dtype):
-  """A question becomes one token: its bag of words tells all there is."""
-  return BagOfWords(vocabulary_size=26, width=width, dtype=dtype)
+def question_encoder(shown, width, dtype):
+  """A question becomes one token: its bag of words tells all there is.
+
+  All questions share most words. From pixels, what is asked for is found sooner
+  if what they share is taken away, as of the published bits.
+  """
+  return BagOfWords(
+    vocabulary_size=26,
+    width=width,
+    norm=choose(shown, {"objects": "layer", "image": "batch"}),
+    dtype=dtype,
+  )
 
 
 @auto_config
-def classifier(width, dtype):
+def classifier(shown, width, dtype):
   """One pool for what was found, and one for the question if it is there."""
   return Classifier(
-    num_classes=10, hidden=2 * width, pooling="mean", dtype=dtype
+    num_classes=10,
+    hidden=2 * width,
+    pooling="mean",
+    norm=choose(shown, {"objects": True, "image": False}),
+    dtype=dtype,
   )
 
 
@@ -96,9 +109,9 @@ def classifier(width, dtype):
 def fused(shown, encoder, fusion, width, dtype):
   """A scene and a question, fused once."""
   return MultimodalModel(
-    encoders={shown: encoder, "text": question_encoder(width, dtype)},
+    encoders={shown: encoder, "text": question_encoder(shown, width, dtype)},
     fusion=fusion,
-    head=classifier(width, dtype),
+    head=classifier(shown, width, dtype),
   )
 
 
@@ -297,10 +310,10 @@ def sort_of_clevr_hard_attention(
   model = HardAttentionModel(
     encoders={
       shown: scene_encoder(shown, width, dtype),
-      "text": question_encoder(width, dtype),
+      "text": question_encoder(shown, width, dtype),
     },
     target=shown,
-    head=classifier(width, dtype),
+    head=classifier(shown, width, dtype),
     width=width,
     hidden=width,
     estimator="gumbel",

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmjax.array_types import Array
 from mmjax.encoders.staged import Stage, StagedEncoder
+from mmjax.nn.batch_norm import BatchNorm
 from mmjax.nn.dense import Dense
 
 
@@ -82,6 +83,9 @@ class BagOfWords(StagedEncoder):
     counting: what n occurrences of a word count: "count" is n, "log" is
       1 + ln(n), "presence" is 1.
     idf: a weight for each word id, see `inverse_document_frequency`; () is 1.
+    norm: of the projection: "layer", over the features of each text, or
+      "batch", of each feature over the texts of a batch, which takes away what
+      all texts share, see `BatchNorm`.
     dtype: dtype of the computation; words are counted in float32.
     param_dtype: dtype of the parameters.
   """
@@ -90,6 +94,7 @@ class BagOfWords(StagedEncoder):
   width: int
   counting: str = "count"
   idf: tuple[float, ...] = ()
+  norm: str = "layer"
   dtype: str = "float32"
   param_dtype: str = "float32"
 
@@ -100,16 +105,17 @@ class BagOfWords(StagedEncoder):
     Args:
       values: integer [R, T], word ids.
       mask: bool [R, T], True = present.
-      train: not used, nothing here is random.
+      train: whether batch norm uses the batch's own statistics.
 
     Returns:
       The tokens, [R, 1, width].
 
     Raises:
-      ValueError: wrong shapes or dtypes, an unknown counting, or weights for
-        another number of words.
+      ValueError: wrong shapes or dtypes, an unknown counting or norm, or
+        weights for another number of words.
     """
-    del train
+    if self.norm not in ("layer", "batch"):
+      raise ValueError(f"norm is {self.norm!r}; it must be 'layer' or 'batch'")
     if values.ndim != 2 or mask.shape != values.shape:
       raise ValueError(
         "a bag of words needs ids [R, T] and a mask [R, T], got"
@@ -120,9 +126,12 @@ class BagOfWords(StagedEncoder):
     bag = self._weigh(count_words(values, mask, self.vocabulary_size))
     dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
     token = Dense(self.width, name="out", **dtypes)(bag.astype(self.dtype))
-    token = nn.LayerNorm(name="out_norm", **dtypes)(token)[:, None]
-    mask = mask.any(axis=1, keepdims=True)
-    return Stage(token, mask)
+    there = mask.any(axis=1)
+    if self.norm == "batch":
+      token = BatchNorm(name="out_norm", **dtypes)(token, there, train=train)
+    else:
+      token = nn.LayerNorm(name="out_norm", **dtypes)(token)
+    return Stage(token[:, None], there[:, None])
 
   def _weigh(self, counts: Array) -> Array:
     """Weighs counts [R, V] and scales them to length 1."""

@@ -29,6 +29,8 @@ class Classifier(nn.Module):
     hidden: width of the hidden layer.
     pooling: "mean", "max" or "attention".
     dropout_rate: dropout of the hidden layer.
+    norm: whether what was pooled is normed first. Without, how much there is of
+      a feature, such as a count, stays as it is.
     dtype: dtype of the computation; the last layer runs in float32.
     param_dtype: dtype of the parameters.
   """
@@ -37,6 +39,7 @@ class Classifier(nn.Module):
   hidden: int = 128
   pooling: str = "mean"
   dropout_rate: float = 0.0
+  norm: bool = True
   dtype: str = "float32"
   param_dtype: str = "float32"
 
@@ -64,9 +67,10 @@ class Classifier(nn.Module):
       for number, group in enumerate(tokens.split_groups())
     ]
     pooled = jnp.concatenate(pools, axis=-1).astype(self.dtype)
-    pooled = nn.LayerNorm(
-      dtype=self.dtype, param_dtype=self.param_dtype, name="norm"
-    )(pooled)
+    if self.norm:
+      pooled = nn.LayerNorm(
+        dtype=self.dtype, param_dtype=self.param_dtype, name="norm"
+      )(pooled)
     hidden = nn.Dense(
       self.hidden,
       dtype=self.dtype,

@@ -65,6 +65,39 @@ def test_the_bag_is_that_of_sklearn(counting, weighed):
   np.testing.assert_array_equal(tokens.values[~present], 0)
 
 
+def test_batch_norm_takes_away_what_all_texts_share():
+  """A word that all texts have, and nothing else, changes no text."""
+  encoder = BagOfWords(9, 7, norm="batch")
+  params = encoder.init(jax.random.key(0), WORDS, MASK, train=False)["params"]
+
+  def run(words, mask, **settings):
+    return encoder.apply({"params": params}, words, mask, **settings)
+
+  present = MASK.any(1)
+  tokens, sown = run(WORDS, MASK, train=True, mutable=["running"])
+  values = tokens.values[present, 0]
+  np.testing.assert_allclose(values.mean(axis=0), np.zeros(7), atol=1e-5)
+  np.testing.assert_allclose(values.std(axis=0), np.ones(7), atol=1e-2)
+  np.testing.assert_array_equal(tokens.values[~present], 0)
+  assert list(sown["running"]["out_norm"]) == ["mean", "variance"]
+  shared = np.full((7, 1), 8, np.int32)
+  alike = np.concatenate([WORDS[:, :1], shared], axis=1), np.ones((7, 2), bool)
+  alone = WORDS[:, :1], np.ones((7, 1), bool)
+  np.testing.assert_allclose(
+    run(*alike, train=True).values, run(*alone, train=True).values, atol=1e-3
+  )
+  # In evaluation a text is by itself.
+  one = run(WORDS[1:2], MASK[1:2], train=False)
+  np.testing.assert_allclose(
+    run(WORDS, MASK, train=False).values[1:2], one.values, atol=1e-6
+  )
+
+
+def test_an_unknown_norm_is_told():
+  with pytest.raises(ValueError, match="'none'; it must be 'layer' or 'batch'"):
+    _init(BagOfWords(6, 7, norm="none"))
+
+
 def test_the_order_of_words_means_nothing():
   _, apply_fn = _init(BagOfWords(6, 7))
   turned = apply_fn(WORDS[:, ::-1], MASK[:, ::-1])

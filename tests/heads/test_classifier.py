@@ -133,3 +133,30 @@ def test_errors():
     Classifier(7).init(
       jax.random.key(0), tokens.replace(group_sizes=(3, 3)), train=False
     )
+
+
+def test_without_a_norm_amounts_stay_as_they_are():
+  """Twice as much of everything is twice as much behind the pool."""
+  _, _, tokens, _ = _setup("mean")
+  module = Classifier(7, hidden=11, pooling="mean", norm=False)
+  params = module.init(jax.random.key(0), tokens, train=False)["params"]
+  assert list(params) == ["hidden", "logits"]
+
+  def run(tokens):
+    return module.apply({"params": params}, tokens, train=False)["logits"]
+
+  pooled = np.concatenate(
+    [
+      np.stack([v[m].mean(axis=0) for v, m in zip(values, mask, strict=True)])
+      for values, mask in (
+        (np.asarray(group.values), np.asarray(group.mask))
+        for group in tokens.split_groups()
+      )
+    ],
+    axis=1,
+  )
+  for factor in 1, 2:
+    hidden = factor * pooled @ params["hidden"]["kernel"]
+    expected = np.maximum(hidden, 0) @ params["logits"]["kernel"]
+    found = run(tokens.replace(values=factor * tokens.values))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
