@@ -116,9 +116,10 @@ def explain_record(trained: TrainedModel, record_id: str) -> ExampleView:
   data.prepare()
   examples = data.list_examples(record_id.partition("/")[0])
   if record_id not in examples:
+    first, *_, last = [*examples, *examples]
     raise ValueError(
-      f"there is no record {record_id!r}; the first one is"
-      f" {next(iter(examples))!r}"
+      f"there is no record {record_id!r}; the first one is {first!r}, and the"
+      f" last of {len(examples):,} is {last!r}"
     )
   return explain_records(trained, {record_id: examples[record_id]})[0]
 

@@ -74,7 +74,14 @@ def write_report(
         f"{trained.step} --split {evaluated.split} --report"
       ),
       origin=_describe_origin(trained, history),
-      facts={"parameters": f"{trained.num_parameters:,}"},
+      facts={
+        "parameters": f"{trained.num_parameters:,}",
+        **{
+          name.replace("_", " "): f"{score:.2%}".replace("%", " %")
+          for name, score in scores.items()
+          if "_recall@" in name and isinstance(score, float)
+        },
+      },
     ),
   )
   return path

@@ -246,6 +246,7 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
   page = write_report(workdir, evaluated, count=2).read_text()
   assert page.count("data:image/") >= 2
   assert name in page
+  assert ("caption recall@1" in page) == name.startswith("scene_matching")
   titles = re.findall(r'<h3>(.*?)</h3>\n<figure class="graph">', page)
   assert set(titles) == GRAPH_TITLES.get(run, set())
 

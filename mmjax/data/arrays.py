@@ -70,7 +70,7 @@ class ArrayData(abc.ABC):
     if unknown:
       raise ValueError(
         f"there is no record {unknown[0]!r} in {split!r}; the first one is"
-        f" {known[0]!r}"
+        f" {known[0]!r}, and the last of {len(known):,} is {known[-1]!r}"
       )
     return [
       {key: values[rows[one]][None] for key, values in encoded.items()}

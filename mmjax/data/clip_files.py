@@ -31,6 +31,8 @@ def read_clip(path: str | os.PathLike[str]) -> np.ndarray:
   path = pathlib.Path(path)
   if path.suffix.lower() == ".npy":
     return _read_array(path)
+  if not path.exists():
+    raise ValueError(f"there is no file {path}; give the path of {_KINDS}")
   image = transforms.open_image(path)
   frames = []
   for number in range(getattr(image, "n_frames", 1)):

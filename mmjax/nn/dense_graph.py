@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.graph import Graph
+from mmjax.nn.graph import Graph, check_shapes
 from mmjax.nn.segments import align, segment_sum
 
 
@@ -69,10 +69,12 @@ def to_dense(graph: Graph, num_types: int | None = None) -> DenseGraph:
     The graph with a float32 adjacency. Edges at absent nodes are left out.
 
   Raises:
-    ValueError: types are asked for and the graph has none; or, outside of
-      `jax.jit`, an edge has a type of `num_types` or more. Traced types cannot
-      be looked at: such edges are left out.
+    ValueError: nodes, edges and masks of shapes that do not belong together;
+      types are asked for and the graph has none; or, outside of `jax.jit`, an
+      edge has a type of `num_types` or more. Traced types cannot be looked at:
+      such edges are left out.
   """
+  check_shapes(graph, "to_dense")
   edges = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
   num_nodes = graph.node_mask.shape[1]
   matrix = list_to_matrix(edges, num_nodes, num_nodes, num_types)

@@ -292,3 +292,23 @@ def test_attributes_that_cannot_be_meant_are_named():
   check("edges with types", RelationalGraphConvolution(3, K))
   check(r"adjacency \[B, 3", RelationalGraphConvolution(3, K), to_dense(graph))
   check("one type and one base", RelationalGraphConvolution(3, 0))
+
+
+def test_what_does_not_fit_is_told_where_a_graph_is_made_or_turned():
+  graph = graph_cases.make_graph()
+  for changes, message in (
+    (
+      {"node_mask": graph.node_mask[:, 1:]},
+      r"node_mask \[3, 5\].*got \[3, 4\]",
+    ),
+    ({"edge_mask": graph.edge_mask[:, 1:]}, r"edge_mask \[3, \d+\]; pad what"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      to_dense(graph.replace(**changes))
+  tokens = Tokens(graph.nodes, graph.node_mask)
+  with pytest.raises(ValueError, match=r"as \[2, E\].*senders \[3,"):
+    make_graph(Tokens(tokens.values[:2], tokens.mask[:2]), graph.edge_set())
+  with pytest.raises(
+    ValueError, match=r"make_graph needs a node_mask \[3, 5\]"
+  ):
+    make_graph(tokens.replace(mask=tokens.mask[:, 1:]), graph.edge_set())
