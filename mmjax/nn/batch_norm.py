@@ -33,13 +33,15 @@ class BatchNorm(nn.Module):
   mutable: pairs of the new value [D], times the present rows, and their number.
 
   Attributes:
-    momentum: how much of a running statistic is kept in an update.
+    momentum: how much of a running statistic is kept in an update. With 0.99,
+      the default of linen, evaluations between fast updates are of weights and
+      statistics that do not belong together.
     epsilon: added to the variance.
     dtype: dtype of the result; statistics are computed in float32.
     param_dtype: dtype of the parameters.
   """
 
-  momentum: float = 0.99
+  momentum: float = 0.9
   epsilon: float = 1e-5
   dtype: str = "float32"
   param_dtype: str = "float32"
