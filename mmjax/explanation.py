@@ -116,10 +116,10 @@ def explain_record(trained: TrainedModel, record_id: str) -> ExampleView:
   data.prepare()
   examples = data.list_examples(record_id.partition("/")[0])
   if record_id not in examples:
-    first, *_, last = [*examples, *examples]
+    known = list(examples)
     raise ValueError(
-      f"there is no record {record_id!r}; the first one is {first!r}, and the"
-      f" last of {len(examples):,} is {last!r}"
+      f"there is no record {record_id!r}; the first one is {known[0]!r}, and"
+      f" the last of {len(known):,} is {known[-1]!r}"
     )
   return explain_records(trained, {record_id: examples[record_id]})[0]
 

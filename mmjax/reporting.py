@@ -15,6 +15,7 @@ from mmjax import config as config_lib
 from mmjax.evaluation import Evaluated, TrainedModel
 from mmjax.explanation import explain_records
 from mmjax.report.examples import choose_examples
+from mmjax.report.figures import percent
 from mmjax.report.intervals import accuracy_by_group
 from mmjax.report.page import Report, write_page
 from mmjax.training.writers import read_events, total_seconds
@@ -77,7 +78,7 @@ def write_report(
       facts={
         "parameters": f"{trained.num_parameters:,}",
         **{
-          name.replace("_", " "): f"{score:.2%}".replace("%", " %")
+          name.replace("_", " "): percent(score)
           for name, score in scores.items()
           if "_recall@" in name and isinstance(score, float)
         },

@@ -40,16 +40,16 @@ from mmjax.training.optimizer import AdamW
 
 
 @exempt  # called while the configuration is made, and no part of it
-def choose(shown, encoders):
-  """Picks the encoder of what is shown.
+def choose(shown, options):
+  """Picks the option of what is shown.
 
   Raises:
     ConfigError: there is none.
   """
-  if shown not in encoders:
-    choices = " or ".join(map(repr, encoders))
+  if shown not in options:
+    choices = " or ".join(map(repr, options))
     raise ConfigError(f"shown is {shown!r}; it must be {choices}")
-  return encoders[shown]
+  return options[shown]
 
 
 @auto_config
@@ -82,8 +82,8 @@ def scene_encoder(shown, width, dtype):
 def question_encoder(shown, width, dtype):
   """A question becomes one token: its bag of words tells all there is.
 
-  All questions share most words. From pixels, what is asked for is found sooner
-  if what they share is taken away, as of the published bits.
+  All questions share most words. From pixels batch norm takes away what they
+  share, of which the published bits have little.
   """
   return BagOfWords(
     vocabulary_size=26,
@@ -95,7 +95,10 @@ def question_encoder(shown, width, dtype):
 
 @auto_config
 def classifier(shown, width, dtype):
-  """One pool for what was found, and one for the question if it is there."""
+  """One pool for what was found, and one for the question if it is there.
+
+  From pixels without a norm, which the published layers have none of.
+  """
   return Classifier(
     num_classes=10,
     hidden=2 * width,

@@ -29,10 +29,12 @@ def read_clip(path: str | os.PathLike[str]) -> np.ndarray:
     ValueError: it cannot be read, or is no clip; one sentence.
   """
   path = pathlib.Path(path)
-  if path.suffix.lower() == ".npy":
-    return _read_array(path)
   if not path.exists():
     raise ValueError(f"there is no file {path}; give the path of {_KINDS}")
+  if path.is_dir():
+    raise ValueError(f"{path} is a folder; give the path of {_KINDS}")
+  if path.suffix.lower() == ".npy":
+    return _read_array(path)
   image = transforms.open_image(path)
   frames = []
   for number in range(getattr(image, "n_frames", 1)):
@@ -104,14 +106,7 @@ def _fit_frame(
 
 def _read_array(path: pathlib.Path) -> np.ndarray:
   """Reads a .npy file of frames."""
-  try:
-    content = path.read_bytes()
-  except FileNotFoundError:
-    raise ValueError(
-      f"there is no file {path}; give the path of {_KINDS}"
-    ) from None
-  except IsADirectoryError:
-    raise ValueError(f"{path} is a folder; give the path of {_KINDS}") from None
+  content = path.read_bytes()
   try:
     frames = np.load(io.BytesIO(content), allow_pickle=False)
   except (ValueError, OSError, EOFError, SyntaxError) as error:

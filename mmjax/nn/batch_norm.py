@@ -109,9 +109,7 @@ class BatchNorm(nn.Module):
     self.sow(
       RUNNING,
       name,
-      jax.lax.stop_gradient((weight * target, weight)),
-      init_fn=lambda: None,
-      reduce_fn=lambda total, more: (
-        more if total is None else jax.tree.map(jnp.add, total, more)
-      ),
+      (weight * target, weight),
+      init_fn=lambda: (0.0, 0.0),
+      reduce_fn=lambda total, more: jax.tree.map(jnp.add, total, more),
     )

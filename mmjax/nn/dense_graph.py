@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.graph import Graph, check_shapes
+from mmjax.nn.graph import Graph
+from mmjax.nn.graph_checks import check_graph
 from mmjax.nn.segments import align, segment_sum
 
 
@@ -74,7 +75,7 @@ def to_dense(graph: Graph, num_types: int | None = None) -> DenseGraph:
       edge has a type of `num_types` or more. Traced types cannot be looked at:
       such edges are left out.
   """
-  check_shapes(graph, "to_dense")
+  check_graph(graph, "to_dense")
   edges = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
   num_nodes = graph.node_mask.shape[1]
   matrix = list_to_matrix(edges, num_nodes, num_nodes, num_types)

@@ -16,10 +16,10 @@ nodes, edges and globals may be any pytree.
 from typing import Any
 
 import flax.struct
-import jax
 
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.edges import EdgeList
+from mmjax.nn.graph_checks import check_graph
 
 # A pytree of arrays that share their leading axes.
 Features = Any
@@ -72,7 +72,7 @@ def make_graph(
   """Makes a graph of tokens, edges and perhaps globals [B, ...].
 
   Raises:
-    ValueError: shapes that do not belong together.
+    ValueError: masks that are not bool, or shapes that do not belong together.
   """
   graph = Graph(
     nodes=nodes.values,
@@ -85,32 +85,5 @@ def make_graph(
     weights=edges.weights,
     types=edges.types,
   )
-  check_shapes(graph, "make_graph")
+  check_graph(graph, "make_graph")
   return graph
-
-
-def check_shapes(graph: Graph, owner: str) -> None:
-  """Checks that nodes and edges have masks of their own shape.
-
-  Raises:
-    ValueError: they do not.
-  """
-  mask = graph.node_mask
-  for leaf in jax.tree.leaves(graph.nodes):
-    if leaf.shape[:2] != mask.shape:
-      raise ValueError(
-        f"{owner} needs a node_mask {list(leaf.shape[:2])} for nodes"
-        f" {list(leaf.shape)}, got {list(mask.shape)}; give one True for each"
-        " present node"
-      )
-  shapes = {
-    name: getattr(graph, name).shape
-    for name in ("senders", "receivers", "edge_mask")
-  }
-  if set(shapes.values()) != {(mask.shape[0], graph.senders.shape[-1])}:
-    shown = ", ".join(f"{n} {list(shape)}" for n, shape in shapes.items())
-    raise ValueError(
-      f"{owner} needs everything of the edges as [{mask.shape[0]}, E], one row"
-      f" for each graph of the nodes, got {shown}; pad what is shorter, and"
-      " mask the padding"
-    )

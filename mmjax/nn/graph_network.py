@@ -18,7 +18,7 @@ from mmjax.array_types import Array
 from mmjax.nn.dense_graph import AnyGraph, DenseGraph
 from mmjax.nn.edges import clear
 from mmjax.nn.graph import Features, Graph
-from mmjax.nn.message_passing import check_graph
+from mmjax.nn.graph_checks import check_graph
 from mmjax.nn.segments import align, segment_softmax
 
 # (edges, nodes at senders, nodes at receivers, globals at edges) -> edges

@@ -44,7 +44,8 @@ def make_train_step(
 
   With the loss l_b and the mask m_b of every example b on every device, the
   loss is Σ m_b l_b / Σ m_b, exactly, however examples are spread over devices
-  and slices (dropout aside). A batch without examples has loss 0.
+  and slices (dropout and batch norm aside). A batch without examples has loss
+  0.
 
   If loss, gradient or new parameters are not finite (their norms count: an
   overflow in float32 is not finite either), the state comes back unchanged

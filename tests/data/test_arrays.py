@@ -53,7 +53,9 @@ def test_single_records_are_batches_of_one():
   assert one["label"].tolist() == [7]
   assert other["x"].tolist() == [[2, 2, 2]]
   assert other["example_mask"].tolist() == [True]
-  with pytest.raises(ValueError, match=r"no record 'test/11'.*'test/0'"):
+  with pytest.raises(
+    ValueError, match=r"'test/11'.*'test/0'.* 11 is 'test/10'"
+  ):
     Rows().take_records({}, ["test/7", "test/11"])
 
 

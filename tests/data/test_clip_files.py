@@ -114,3 +114,12 @@ def test_frames_take_the_size_and_the_channels_of_training():
   assert not notes
   with pytest.raises(ValueError, match="1 or 3 channels"):
     fit_clip(_frames(), (5, 3, 4, 2))
+
+
+@pytest.mark.parametrize("name", ["clip.webp", "clip.npy"])
+def test_what_is_no_file_is_told_as_a_clip(tmp_path, name):
+  with pytest.raises(ValueError, match=r"no file .* an animated WebP"):
+    read_clip(tmp_path / name)
+  (tmp_path / name).mkdir()
+  with pytest.raises(ValueError, match=r"is a folder; .* an animated WebP"):
+    read_clip(tmp_path / name)

@@ -299,9 +299,10 @@ def test_what_does_not_fit_is_told_where_a_graph_is_made_or_turned():
   for changes, message in (
     (
       {"node_mask": graph.node_mask[:, 1:]},
-      r"node_mask \[3, 5\].*got \[3, 4\]",
+      r"mask \[3, 5\], got bool \[3, 4\]",
     ),
-    ({"edge_mask": graph.edge_mask[:, 1:]}, r"edge_mask \[3, \d+\]; pad what"),
+    ({"edge_mask": graph.edge_mask[:, 1:]}, r"as \[3, E\], got .*; pad what"),
+    ({"weights": graph.weights[:, 1:]}, r"as \[3, E\], got .*; pad what"),
   ):
     with pytest.raises(ValueError, match=message):
       to_dense(graph.replace(**changes))
@@ -309,6 +310,6 @@ def test_what_does_not_fit_is_told_where_a_graph_is_made_or_turned():
   with pytest.raises(ValueError, match=r"as \[2, E\].*senders \[3,"):
     make_graph(Tokens(tokens.values[:2], tokens.mask[:2]), graph.edge_set())
   with pytest.raises(
-    ValueError, match=r"make_graph needs a node_mask \[3, 5\]"
+    ValueError, match=r"make_graph: the graph's nodes .* bool mask \[3, 5\]"
   ):
     make_graph(tokens.replace(mask=tokens.mask[:, 1:]), graph.edge_set())
