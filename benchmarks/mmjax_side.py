@@ -26,18 +26,26 @@ from mmjax.training.state import TrainState, create_state
 from mmjax.training.step import make_train_step
 
 NUM_EMPTY_STEPS = 500
-# What else may be set is like this in the PyTorch twin.
+# What else may be set, by part, is like this in the PyTorch twin.
 ONLY = {
-  "stem_size": 1,
-  "norm": "instance",
-  "cell": "lstm",
-  "bidirectional": True,
-  "num_layers": 1,
-  "self_attention": False,
-  "dropout_rate": 0.0,
-  "dtype": "float32",
-  "label_smoothing": 0.0,
-  "accumulation_steps": 1,
+  "image": {
+    "stem_size": 1,
+    "downsampling": "max",
+    "norm": "instance",
+    "positions": "waves",
+    "dtype": "float32",
+  },
+  "text": {
+    "cell": "lstm",
+    "bidirectional": True,
+    "num_layers": 1,
+    "dropout_rate": 0.0,
+    "dtype": "float32",
+  },
+  "fusion": {"self_attention": False, "dropout_rate": 0.0, "dtype": "float32"},
+  "head": {"norm": True, "dropout_rate": 0.0, "dtype": "float32"},
+  "training": {"accumulation_steps": 1},
+  "loss": {"label_smoothing": 0.0},
 }
 
 
@@ -211,17 +219,26 @@ def read_settings(experiment: Experiment) -> dict[str, Any] | None:
   fusion, head = model.fusion, model.head
   if not isinstance(fusion, CoAttention):
     return None
-  parts = (image, text, fusion, head, experiment.training, experiment.loss)
-  wrong = {
-    name: getattr(part, name)
-    for part in parts
-    for name, value in ONLY.items()
-    if getattr(part, name, value) != value
+  parts = {
+    "image": image,
+    "text": text,
+    "fusion": fusion,
+    "head": head,
+    "training": experiment.training,
+    "loss": experiment.loss,
   }
-  if wrong or head.pooling not in ("mean", "attention"):
+  wrong = {
+    f"{part}.{name}": getattr(parts[part], name)
+    for part, only in ONLY.items()
+    for name, value in only.items()
+    if getattr(parts[part], name) != value
+  }
+  if head.pooling not in ("mean", "attention"):
+    wrong["head.pooling"] = head.pooling
+  if wrong:
     raise ValueError(
-      f"the PyTorch twin cannot follow {wrong or head.pooling} of "
-      f"{experiment.name}: teach it that in benchmarks/torch_twin.py"
+      f"the PyTorch twin cannot follow {wrong} of {experiment.name}: "
+      "teach it that in benchmarks/torch_twin.py"
     )
   return {
     "vocabulary_size": text.vocabulary_size,
