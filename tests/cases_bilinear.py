@@ -72,10 +72,12 @@ CASES = {
     # Of each number of the output three neighbours are its ranks.
     ranks=_projections(lambda kernel: kernel.reshape(-1, WIDTH, 3).T),
   ),
-  # Names choose the hashes.
+  # Names choose the hashes. A place that they leave empty has the rounding of
+  # the Fourier transforms in it, and then the square root of that.
   "mcb": Case(
     lambda m: McbFusion(WIDTH, sketch_dim=13),
     _counts(lambda rows: (13 + 1) * 6),
+    rounding=float(np.finfo(np.float32).eps) ** 0.5,
   ),
   "mutan": Case(
     lambda m: MutanFusion(WIDTH, joint_dim=5, rank=2),

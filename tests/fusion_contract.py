@@ -44,6 +44,7 @@ class Case:
     ranks: of parameters that are a stack of like parts (the terms of a sum,
       latents), by the end of their path: what puts the parts on the first
       axis. Each part has to learn, and what no other one does.
+    rounding: largest difference that another order of operations makes.
     not_compared: why the fusion is not in `experiments/comparisons/fusions.py`.
   """
 
@@ -57,6 +58,7 @@ class Case:
   ranks: Mapping[str, Callable[[Array], Array]] = dataclasses.field(
     default_factory=dict
   )
+  rounding: float = 1e-5
   not_compared: str | None = None
 
 
@@ -142,26 +144,7 @@ def make_run_fn(module):
     )
     return out, grads
 
-  return compile_fast(run)
-
-
-@functools.cache
-def _fast_options():
-  """What spares XLA's CPU backend two thirds of its time, if it knows that."""
-  options = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-  }
-  try:
-    jax.jit(lambda x: x + 1, compiler_options=options)(0)
-  except jax.errors.JaxRuntimeError:  # options come and go
-    return None
-  return options
-
-
-def compile_fast(fn):
-  """Compiles a function for few and small calls."""
-  return jax.jit(fn, compiler_options=_fast_options())
+  return jax.jit(run)
 
 
 class Fixture:
@@ -178,7 +161,7 @@ class Fixture:
     self.case, self.number = case, number
     self.module = case.make(number)
     self.tokens = make_tokens(case, number)
-    self.apply = compile_fast(
+    self.apply = jax.jit(
       lambda variables, tokens: self.module.apply(
         variables, tokens, train=False
       )

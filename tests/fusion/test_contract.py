@@ -14,7 +14,6 @@ from cases_catalogue import CASES
 from fusion_contract import (
   BATCH,
   Fixture,
-  compile_fast,
   make_run_fn,
   parametrize,
   present,
@@ -149,7 +148,9 @@ def test_jit_equals_eager(fusion):
   apply_fn = jax.jit(lambda v, t: fusion.module.apply(v, t, train=False))
   out = apply_fn(fusion.variables, fusion.tokens)
   eager = fusion.module.apply(fusion.variables, fusion.tokens, train=False)
-  np.testing.assert_allclose(present(out), present(eager), atol=1e-5)
+  np.testing.assert_allclose(
+    present(out), present(eager), atol=fusion.case.rounding
+  )
   np.testing.assert_array_equal(out.mask, eager.mask)
 
 
@@ -158,7 +159,9 @@ def test_batch_of_one_is_that_row_of_the_batch(fusion):
   out, _ = fusion.run(fusion.variables, fusion.tokens)
   one = jax.tree.map(lambda leaf: leaf[2:3], fusion.tokens)
   new = fusion.apply(fusion.variables, one)
-  np.testing.assert_allclose(present(new), present(out)[2:3], atol=1e-5)
+  np.testing.assert_allclose(
+    present(new), present(out)[2:3], atol=fusion.case.rounding
+  )
 
 
 @over([pair for pair in ONCE if not CASES[pair[0]].grid])
@@ -173,7 +176,9 @@ def test_padding_changes_nothing(fusion):
   for old, new in zip(before.split_groups(), after.split_groups(), strict=True):
     size = old.mask.shape[1]
     assert not np.asarray(new.mask[:, size:]).any()
-    np.testing.assert_allclose(present(new)[:, :size], present(old), atol=1e-5)
+    np.testing.assert_allclose(
+      present(new)[:, :size], present(old), atol=fusion.case.rounding
+    )
 
 
 @over(ONCE)
@@ -211,7 +216,9 @@ def test_names_of_modalities_mean_nothing(fusion):
   if len(pieces) == len(fusion.tokens):  # a group each, now the other way
     others = others[::-1]
   for a, b in zip(pieces, others, strict=True):
-    np.testing.assert_allclose(present(a), present(b), atol=1e-5)
+    np.testing.assert_allclose(
+      present(a), present(b), atol=fusion.case.rounding
+    )
 
 
 @over(ONCE)
@@ -219,7 +226,7 @@ def test_dropout_is_on_in_training_only(fusion):
   if not hasattr(fusion.module, "dropout_rate"):
     return
   module = fusion.module.clone(dropout_rate=0.5)
-  dropped = compile_fast(
+  dropped = jax.jit(
     lambda rng: module.apply(
       fusion.variables, fusion.tokens, train=True, rngs={"dropout": rng}
     )

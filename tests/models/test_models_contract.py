@@ -14,7 +14,6 @@ import pytest
 from cases_models import CASES, CLASSES, Parts, name_themselves
 from fusion_contract import (
   BATCH,
-  compile_fast,
   make_tokens,
   make_variables,
   parametrize,
@@ -78,7 +77,7 @@ class Fixture:
       evaluated = module.apply(variables, batch, train=False)
       return *jax.grad(compute_loss, has_aux=True)(variables, batch), evaluated
 
-    return compile_fast(run)
+    return jax.jit(run)
 
   def without(self, *gone):
     """The batch without some modalities."""
@@ -168,7 +167,7 @@ def test_names_and_order_of_modalities_mean_nothing(model):
   """Renamed so that the sorted order turns round, with their parameters."""
   names = dict(zip(sorted(model.names), "zyxwv", strict=False))
   module = model.make(names)
-  apply = compile_fast(lambda v, b: module.apply(v, b, train=False))
+  apply = jax.jit(lambda v, b: module.apply(v, b, train=False))
   found = apply(rename(model.variables, names), rename(model.batch, names))
   expected = rename(model.usual[2], names)
   chex.assert_trees_all_close(found, expected, atol=1e-5)
@@ -185,7 +184,7 @@ def test_jit_equals_eager(model):
 @over(ONCE)
 def test_batch_of_one_is_that_row_of_the_batch(model):
   one = {name: value[2:3] for name, value in model.batch.items()}
-  apply = compile_fast(lambda v, b: model.module.apply(v, b, train=False))
+  apply = jax.jit(lambda v, b: model.module.apply(v, b, train=False))
   expected = jax.tree.map(lambda x: x[2:3], model.usual[2])
   chex.assert_trees_all_close(apply(model.variables, one), expected, atol=1e-5)
 
