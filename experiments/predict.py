@@ -48,6 +48,7 @@ def main() -> int:
   from mmjax.evaluation import load_trained
   from mmjax.explanation import explain_clip, explain_example, explain_record
   from mmjax.report.drawing import draw_attention, picture_kind
+  from mmjax.report.examples import star_differences
   from mmjax.training.progress import make_progress
 
   if args.attention is not None:
@@ -57,7 +58,8 @@ def main() -> int:
       args.workdir, args.step, trust=args.trust, overrides=args.overrides
     )
     if args.record is not None:
-      view, notes = explain_record(trained, args.record), []
+      view = explain_record(trained, args.record)
+      notes = [f"true is: {view.answer}"]
     elif args.clip is not None:
       view, notes = explain_clip(trained, args.clip)
     else:
@@ -70,8 +72,11 @@ def main() -> int:
   if args.json:
     cli.print_json({"answers": dict(view.top), "notes": notes})
     return 0
-  width = max(12, *(len(answer) for answer, _ in view.top))
-  for answer, probability in view.top:
+  answers = [answer for answer, _ in view.top]
+  if view.choices == "captions":  # two sentences that differ in a word
+    answers = star_differences(answers)
+  width = max(12, *map(len, answers))
+  for answer, (_, probability) in zip(answers, view.top, strict=True):
     print(f"{answer:<{width}} {100 * probability:6.2f} %")
   return 0
 

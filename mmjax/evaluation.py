@@ -259,7 +259,6 @@ def evaluate(
       predictions = collect_predictions(trained, split)
   examples = [listed[record_id] for record_id in predictions.record_ids]
   images = [example["image_id"] for example in examples]
-  baselines = _score_baselines(trained.assets, examples)
   evaluated = Evaluated(
     trained=trained,
     split=split,
@@ -267,10 +266,7 @@ def evaluate(
     examples=examples,
     scores=compute_scores(trained, predictions),
     accuracy=accuracy_interval(predictions.correct, images),
-    baselines={
-      name: accuracy_interval(correct, images)
-      for name, correct in baselines.items()
-    },
+    baselines=_score_baselines(trained.assets, examples, images),
     seconds=time.perf_counter() - begin,
   )
   folder = pathlib.Path(workdir) / EVALUATIONS_DIR
@@ -279,16 +275,23 @@ def evaluate(
 
 
 def _score_baselines(
-  assets: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
-) -> dict[str, np.ndarray]:
-  """Scores guesses, of which there are none without a commonest answer."""
+  assets: Mapping[str, Any],
+  examples: Sequence[Mapping[str, Any]],
+  images: Sequence[int | str],
+) -> dict[str, Interval]:
+  """Scores guesses: by chance alone where there is no commonest answer."""
   if assets["majority_answer"] is None:
-    return {}
-  return baseline_correct(
+    share = 1 / len(assets["labels"])
+    return {"chance": Interval(share, share, share, len(examples))}
+  guesses = baseline_correct(
     Prior(assets["majority_answer"], assets["question_prior"]),
     [example["text"] for example in examples],
     [example["answer"] for example in examples],
   )
+  return {
+    name: accuracy_interval(correct, images)
+    for name, correct in guesses.items()
+  }
 
 
 def compute_scores(

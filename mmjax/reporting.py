@@ -21,6 +21,9 @@ from mmjax.report.page import Report, write_page
 from mmjax.training.writers import read_events, total_seconds
 from mmjax.workdir import METRICS_FILE, REPORT_FILE
 
+# Where captions are told apart, labels are the names of their fields.
+CAPTIONS = {"negative": "false caption", "text": "true caption"}
+
 
 def write_report(
   workdir: str | os.PathLike[str], evaluated: Evaluated, *, count: int = 24
@@ -42,9 +45,10 @@ def write_report(
   kinds = predictions.batch.get("question_type", np.zeros(len(correct), int))
   answers = predictions.batch["label"]
   images = np.array([example["image_id"] for example in examples])
-  labels = trained.assets["labels"]
+  labels = [CAPTIONS.get(label, label) for label in trained.assets["labels"]]
   type_names = trained.assets["question_types"]
   history = read_events(workdir / METRICS_FILE)
+  by_answer = accuracy_by_group(correct, answers, images, labels)
   path = workdir / REPORT_FILE
   write_page(
     path,
@@ -56,7 +60,7 @@ def write_report(
       baselines=evaluated.baselines,
       num_images=len(set(images)),
       by_type=accuracy_by_group(correct, kinds, images, type_names),
-      by_answer=accuracy_by_group(correct, answers, images, labels),
+      by_answer=by_answer if len(by_answer) > 1 else {},
       labels=labels,
       confusion=scores["confusion"],
       calibration=scores["calibration"],
@@ -69,6 +73,7 @@ def write_report(
           for i in choose_examples(correct, kinds, images, count=count)
         },
       ),
+      unit=trained.assets.get("unit", "questions"),
       config=config_lib.flatten(trained.config),
       command=(
         f"python -m experiments.evaluate --workdir {workdir} --step "

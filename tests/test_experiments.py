@@ -102,6 +102,7 @@ class Known:
       a picture.
     image: path of a picture.
     changes: further settings of the tiny run.
+    unit: what the report calls its examples.
   """
 
   num_examples: int
@@ -109,6 +110,7 @@ class Known:
   question: str | None
   image: str
   changes: dict
+  unit: str = "questions"
 
 
 def look_up(name, shown, folder):
@@ -121,7 +123,7 @@ def look_up(name, shown, folder):
     small = {"data.num_scenes": 16, "data.num_eval_scenes": 10}
     if name.startswith("scene_matching"):
       changes = {**small, "evaluation.batch_size": 10}
-      return Known(10, 2, None, str(image), changes)
+      return Known(10, 2, None, str(image), changes, "captions")
     data = scene_graph_vqa.SceneGraphVqa(num_eval_scenes=10)
     Image.fromarray(data.load_image("test/0/0")).save(image)
     question = data.list_examples("test")["test/0/0"]["text"]
@@ -130,10 +132,10 @@ def look_up(name, shown, folder):
   if name.startswith("digit"):
     small = {"data.num_clips": 40, "data.num_eval_clips": 16}
     changes = {**small, "evaluation.batch_size": 16}
-    return Known(16, 8, None, str(image), changes)
+    return Known(16, 8, None, str(image), changes, "clips")
   if name.startswith("stamp"):
     changes = {"evaluation.batch_size": 118, "data.image_size": 17}
-    return Known(118, 2, None, str(image), changes)
+    return Known(118, 2, None, str(image), changes, "captions")
   scene = scenes.draw_scene(scenes.make_rng(1, 0))
   Image.fromarray(scenes.render(scene)).save(image)
   # Objects can be read off pictures of the real size only; cells of pictures
@@ -237,6 +239,8 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
   assert result["experiment"] == name
   assert (result["step"], result["split"]) == (4, "test")
   assert result["num_examples"] == known.num_examples
+  if name.startswith("scene_matching"):
+    assert result["baselines"] == {"chance": 0.5}
   saved = workdir / "evaluations" / "test-4.json"
   assert json.loads(saved.read_text()) == result
 
@@ -247,6 +251,9 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
   assert page.count("data:image/") >= 2
   assert name in page
   assert ("caption recall@1" in page) == name.startswith("scene_matching")
+  assert f"<li>{known.unit} <b>" in page
+  assert ("questions" in page) == (known.unit == "questions")
+  assert ("true caption" in page) == (known.unit == "captions")
   titles = re.findall(r'<h3>(.*?)</h3>\n<figure class="graph">', page)
   assert set(titles) == GRAPH_TITLES.get(run, set())
 
@@ -263,9 +270,11 @@ def test_train_resume_evaluate_report_predict(run, tmp_path, capsys):
       *("--workdir", workdir, "--record", record_id, "--json"),
       *("--attention", tmp_path / "where.png"),
     )
-    answers = last_json(capsys.readouterr().out)["answers"]
+    captured = capsys.readouterr()
+    answers = last_json(captured.out)["answers"]
     assert code == 0
     assert 0 < sum(answers.values()) <= 1 + 1e-6
+    assert "note: true is: " in captured.err
     assert (tmp_path / "where.png").stat().st_size > 1_000
     predict_a_clip(workdir, name, tmp_path, capsys)
     return

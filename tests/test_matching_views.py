@@ -10,6 +10,7 @@ from mmjax.config import build_config
 from mmjax.evaluation import TrainedModel
 from mmjax.experiment import make_init_fn
 from mmjax.explanation import explain_records
+from mmjax.report.examples import star_differences
 from mmjax.report.overlays import word_weights
 
 SMALL = ("width=8", "data.num_scenes=3", "data.num_eval_scenes=4")
@@ -47,6 +48,9 @@ def test_a_card_has_the_picture_both_captions_and_phrases_over_objects():
       true: pytest.approx(shares[row, 1], abs=1e-5),
     }
     assert view.correct == (shares[row, 1] > shares[row, 0])
+    starred = star_differences([true, false])
+    assert [s.replace("*", "") for s in starred] == [true, false]
+    assert [s.count("*") for s in starred] == [2, 2]  # around one word
     np.testing.assert_array_equal(view.image, batch["image"][row])
     (graph,) = view.graphs
     phrases = [n for n in graph.nodes if n.end[0] == "phrase"]

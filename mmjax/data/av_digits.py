@@ -101,6 +101,7 @@ class AvDigits(arrays.ArrayData):
       "question_types": ["digit"],
       "majority_answer": "0",  # all are equally frequent
       "question_prior": {},
+      "unit": "pairs",
       **digit_pairs.fit_speech(digits.load_spoken("train")),
     }
     if self.image_energy < 1:

@@ -151,6 +151,7 @@ class DigitMotion(arrays.ArrayData):
       "question_types": [self.target],
       "majority_answer": _LABELS[self.target][0],
       "question_prior": {},
+      "unit": "clips",
     }
 
   def encode_split(

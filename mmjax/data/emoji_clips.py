@@ -160,6 +160,7 @@ class EmojiClips(arrays.ArrayData):
       "question_types": list(TONES),
       "majority_answer": labels[0],
       "question_prior": {},
+      "unit": "clips",
     }
 
   def encode_split(

@@ -141,6 +141,7 @@ class MovingDigits(arrays.ArrayData):
       "question_types": [self.target],
       "majority_answer": "9" if is_sum else "0",
       "question_prior": {},
+      "unit": "clips",
       **digit_pairs.fit_speech(digits.load_spoken("train")),
     }
 

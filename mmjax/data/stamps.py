@@ -115,6 +115,7 @@ class Stamps(arrays.ArrayData):
       "question_types": list(stamp_pairs.LENGTHS),
       "majority_answer": None if matching else majority,
       "question_prior": {},
+      "unit": "captions" if matching else "stamps",
     }
 
   def encode_split(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmjax.report.examples import ExampleView
+from mmjax.report.examples import ExampleView, star_differences
 from mmjax.report.figures import percent, shorten
 from mmjax.report.graph_drawing import draw_graph, graph_size
 from mmjax.report.graph_view import GraphView
@@ -117,7 +117,10 @@ def _draw_answers(part: Figure, view: ExampleView, theme: Theme) -> None:
   weights = word_weights(view)
   grid = part.subplots(1, 1 + len(weights), squeeze=False)[0]
   part.suptitle(_tell(view), color=theme.ink, fontsize=12, parse_math=False)
-  rows = [(name, probability) for name, probability in view.top]
+  rows = view.top
+  if view.choices == "captions":
+    names = star_differences([name for name, _ in rows])
+    rows = [(name, p) for name, (_, p) in zip(names, rows, strict=True)]
   _draw_bars(grid[0], f"best {view.choices}", rows, theme)
   for axes, (name, shares) in zip(grid[1:], weights, strict=True):
     _draw_bars(

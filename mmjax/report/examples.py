@@ -87,6 +87,18 @@ def mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
   return [list(zip(words, differ, strict=True)) for words in split]
 
 
+def star_differences(texts: Sequence[str]) -> list[str]:
+  """Writes texts with stars around the words that are not the same in all.
+
+  >>> star_differences(["a red box", "a blue box"])
+  ['a *red* box', 'a *blue* box']
+  """
+  return [
+    " ".join(f"*{word}*" if differs else word for word, differs in words)
+    for words in mark_differences(texts)
+  ]
+
+
 def choose_examples(
   correct: Sequence[bool],
   groups: Sequence[int | str],

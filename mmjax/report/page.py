@@ -46,6 +46,7 @@ class Report:
     history: events of `metrics.jsonl`.
     examples: those to show, see `examples.choose_examples`.
     config: `{path: value}`, as `mmjax.config.flatten` returns it.
+    unit: what people call the examples, in the plural.
     summary: one sentence on the experiment, e.g. its docstring's first line.
     command: the command that makes this page again.
     origin: one sentence on versions, machine, seed and time.
@@ -67,6 +68,7 @@ class Report:
   history: Sequence[Mapping[str, object]] = ()
   examples: Sequence[ExampleView] = ()
   config: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  unit: str = "questions"
   summary: str = ""
   command: str = ""
   origin: str = ""

@@ -178,6 +178,7 @@ class PidSuite(arrays.ArrayData):
       "question_types": [self.setting],
       "majority_answer": str(above),
       "question_prior": {},
+      "unit": "examples",
     }
 
   def arrays(self, split: str) -> collation.Batch:

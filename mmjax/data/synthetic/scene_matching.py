@@ -128,6 +128,7 @@ class SceneMatching(arrays.ArrayData):
       "question_types": [f"{length} relations" for length in LENGTHS],
       "majority_answer": _LABELS[self.task][1] if judged else None,
       "question_prior": {},
+      "unit": "captions",
     }
 
   def encode_split(
