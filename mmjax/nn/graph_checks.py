@@ -19,6 +19,15 @@ class AnyForm(Protocol):
     """The edges alone."""
 
 
+def check_form(graph: AnyForm, owner: str) -> None:
+  """Raises ValueError unless this is a graph."""
+  if not hasattr(graph, "edge_set"):
+    raise ValueError(
+      f"{owner} needs a Graph or a DenseGraph, got {type(graph).__name__};"
+      " make_graph and make_dense_graph make one of tokens and edges"
+    )
+
+
 def check_graph(graph: AnyForm, owner: str) -> None:
   """Checks a graph whose nodes and edges may be any pytree.
 
@@ -27,8 +36,10 @@ def check_graph(graph: AnyForm, owner: str) -> None:
     owner: who needs it, for messages.
 
   Raises:
-    ValueError: masks that are not bool, or shapes that do not belong together.
+    ValueError: it is no graph, masks that are not bool, or shapes that do not
+      belong together.
   """
+  check_form(graph, owner)
   mask = graph.node_mask
   if mask.ndim != 2 or mask.dtype != jnp.bool_:
     raise ValueError(

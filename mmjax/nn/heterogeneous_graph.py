@@ -176,7 +176,13 @@ class HeterogeneousLayer(nn.Module):
       raise ValueError(
         f"combine is {self.combine!r}; it must be 'sum' or 'mean'"
       )
-    for sender, name, receiver in graph.edges:
+    for edge_type in graph.edges:
+      if not isinstance(edge_type, tuple) or len(edge_type) != 3:
+        raise ValueError(
+          "edges must be named (sender type, name, receiver type), got"
+          f" {edge_type!r}; layers have the three joined by '_'"
+        )
+      sender, name, receiver = edge_type
       for t in (sender, receiver):
         if t not in graph.nodes:
           raise ValueError(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from mmjax.array_types import Array, Tokens
 from mmjax.nn.dense_graph import AnyGraph
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.graph_checks import check_edges, check_nodes
+from mmjax.nn.graph_checks import check_edges, check_form, check_nodes
 
 
 def prepare_edges(
@@ -32,9 +32,10 @@ def prepare_edges(
     zeros where masked; and the edges, masked at absent nodes.
 
   Raises:
-    ValueError: nodes, masks or edges of shapes that do not belong together,
-      or masks that are not bool.
+    ValueError: this is no graph; nodes, masks or edges of shapes that do not
+      belong together; or masks that are not bool.
   """
+  check_form(graph, owner)
   loops = loops and receivers is None
   if receivers is None:
     receivers = Tokens(graph.nodes, graph.node_mask)

@@ -9,6 +9,7 @@ nodes of their own.
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,7 +55,7 @@ def connect_triples(
 
   Args:
     triples: int [B, E, 3], (subject, relation, object); a negative number
-      anywhere is padding, and a relation that does not exist is left out.
+      anywhere is padding.
     mask: bool [B, N], True = present, of the objects.
     num_relations: how many relations there are.
     inverse: whether there are edges back, of the type relation +
@@ -66,14 +67,25 @@ def connect_triples(
     twice that.
 
   Raises:
-    ValueError: triples of another shape.
+    ValueError: triples of another shape; or one of a relation or object that
+      does not exist, which is left out where triples are traced, as under
+      `jax.jit`, and cannot be looked at.
   """
   if triples.ndim != 3 or triples.shape[2] != 3 or len(triples) != len(mask):
     raise ValueError(
       f"relations must be [{mask.shape[0]}, E, 3], (subject, relation, object)"
       f" for each, got {list(triples.shape)}"
     )
-  there = (triples >= 0).all(axis=-1) & (triples[..., 1] < num_relations)
+  limits = np.array([mask.shape[1], num_relations, mask.shape[1]])
+  given = (triples >= 0).all(axis=-1)
+  there = given & (triples < limits).all(axis=-1)
+  if not isinstance(there, jax.core.Tracer) and (given & ~there).any():
+    wrong = np.asarray(triples)[np.asarray(given & ~there)][0].tolist()
+    raise ValueError(
+      f"there is a relation {tuple(wrong)}, and there are objects 0 to"
+      f" {limits[0] - 1} and relations 0 to {limits[1] - 1}; correct it, or"
+      " have -1 in its place"
+    )
   subject, relation, target = jnp.moveaxis(jnp.maximum(triples, 0), -1, 0)
   if inverse:
     subject, target = (
@@ -96,7 +108,7 @@ def make_scene_graph(
   """Makes the graph of objects [B, N, D] and triples; see `connect_triples`.
 
   Raises:
-    ValueError: triples of another shape.
+    ValueError: see `connect_triples`.
   """
   edges = connect_triples(triples, objects.mask, num_relations, inverse=inverse)
   return make_graph(objects, edges)

@@ -221,8 +221,11 @@ def test_scene_graph():
     [(0, 2, 3), (3, 0, 1), (3, 5, 0), (1, 3, 3)],
     [(2, 1, 0), (0, 4, 2)],
   ]
-  edges = connect_triples(jnp.asarray(triples), MASK, 2, inverse=False)
-  assert _pairs(edges, 0) == [(3, 1)]  # relation 2 does not exist
+  # Where nobody can look, relation 2 and object 6, which do not exist, are left
+  # out.
+  triples[0, 2] = (0, 1, 6)
+  edges = jax.jit(lambda t: connect_triples(t, MASK, 2, inverse=False))(triples)
+  assert _pairs(edges, 0) == [(3, 1)]
   assert to_dense(graph, 6).adjacency.sum(axis=(1, 2, 3)).tolist() == [4, 2]
 
 
@@ -269,6 +272,11 @@ def test_edges_of_several_kinds_make_one_graph():
     (lambda: connect_similar_frames(_tokens(MASK), 1, per_step=4), "per_step"),
     (lambda: pad_triples([[(0, 0, 1)] * 3], 2), "scene 0 has 3 relations"),
     (lambda: connect_triples(np.zeros((2, 3)), MASK, 1), r"\[2, E, 3\]"),
+    (lambda: connect_triples(np.array([[[0, 2, 1]]] * 2), MASK, 2), "0, 2, 1"),
+    (
+      lambda: connect_triples(jnp.array([[[0, 1, 6]]] * 2), MASK, 2),
+      r"relation \(0, 1, 6\), .* objects 0 to 5 and relations 0 to 1;",
+    ),
     (lambda: join_edges(), "at least one list"),
     (
       lambda: join_edges(join_edges(connect_all(MASK))),

@@ -240,17 +240,18 @@ def test_loops_replace_those_that_are_there():
 def test_shapes_that_do_not_fit_are_named():
   graph = graph_cases.make_graph()
   layer = GraphConvolution(3)
+  two = Tokens(graph.nodes[:2], graph.node_mask[:2])
 
   def check(match, given, **kwargs):
     with pytest.raises(ValueError, match=match):
       layer.init(jax.random.key(0), given, train=False, **kwargs)
 
+  check("needs a Graph or a DenseGraph, got Tokens", two)
   check("one array", graph.replace(nodes={"a": graph.nodes}))
   check("bool mask", graph.replace(node_mask=graph.node_mask[:, 1:]))
   check(r"as \[3, E\]", graph.replace(weights=graph.weights[:, 1:]))
   dense = to_dense(graph)
   check("adjacency", dense.replace(adjacency=dense.adjacency[:, 1:]))
-  two = Tokens(graph.nodes[:2], graph.node_mask[:2])
   check("as many examples", graph, receivers=two)
 
 
@@ -307,6 +308,8 @@ def test_what_does_not_fit_is_told_where_a_graph_is_made_or_turned():
     with pytest.raises(ValueError, match=message):
       to_dense(graph.replace(**changes))
   tokens = Tokens(graph.nodes, graph.node_mask)
+  with pytest.raises(ValueError, match=r"to_dense needs a Graph .*got Tokens"):
+    to_dense(tokens)
   with pytest.raises(ValueError, match=r"as \[2, E\].*senders \[3,"):
     make_graph(Tokens(tokens.values[:2], tokens.mask[:2]), graph.edge_set())
   with pytest.raises(

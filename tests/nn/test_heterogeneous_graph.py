@@ -203,3 +203,5 @@ def test_what_does_not_belong_together_is_named():
   )
   edges = {("word", "next", "sound"): GRAPH.edges[NEXT]}
   check("need nodes 'sound'", graph=GRAPH.replace(edges=edges))
+  edges = {"word_next_word": GRAPH.edges[NEXT]}
+  check("sender type, name.*'word_next_word'", graph=GRAPH.replace(edges=edges))
