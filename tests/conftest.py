@@ -33,8 +33,15 @@ compile_fast()
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-  """A cache folder of this test run: the user's own is never touched."""
-  folder = tmp_path_factory.mktemp("cache")
+  """A cache folder of this test run: the user's own is never touched.
+
+  Workers side by side have one: what one prepares the others wait for.
+  """
+  base = tmp_path_factory.getbasetemp()
+  folder = (
+    base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+  ) / "cache"
+  folder.mkdir(exist_ok=True)
   before = os.environ.get("MMJAX_CACHE")
   os.environ["MMJAX_CACHE"] = str(folder)
   yield folder
