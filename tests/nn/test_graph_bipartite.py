@@ -163,7 +163,7 @@ def test_dropout_leaves_out_shares_and_keeps_their_mean(name):
 
 @pytest.fixture
 def optimised():
-  """Programs as users run them, and not as most tests do."""
+  """Programs are optimised, as those of most tests are not."""
   before = jax.config.values["jax_disable_most_optimizations"]
   jax.config.update("jax_disable_most_optimizations", False)
   yield
