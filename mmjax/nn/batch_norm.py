@@ -9,12 +9,16 @@ In training the mean and the variance are those of the batch, so the rows of a
 batch depend on each other; in evaluation they are the running ones, and a row
 depends on nothing but itself.
 
-Differs from the paper, and from `flax.linen.BatchNorm`: absent rows do not
-count; and the running statistics are parameters, `mean` and `variance`, so
-whoever has the parameters has all there is. No gradient reaches them. The
-module sows what they become, and `mmjax.training.step` writes it into them: of
-several devices, or slices of a batch, each norms by its own rows, and the
-running statistics follow the mean over all of them.
+As in the paper, and not in `flax.linen.BatchNorm`, the running variance follows
+the unbiased one, :math:`\frac{m}{m-1} \sigma^2` of m values.
+
+Differs from both: absent rows do not count; and the running statistics are
+parameters, `mean` and `variance`, so whoever has the parameters has all there
+is. No gradient reaches them. The module sows what they become, and
+`mmjax.training.step` writes it into them: of several devices, or slices of a
+batch, each norms by its own rows, and the running statistics follow the mean
+and the pooled variance of all of them. Under a lifted transform, such as
+`nn.vmap`, `running` has to be among its `variable_axes`, or nothing is sown.
 """
 
 import math
@@ -30,15 +34,14 @@ class BatchNorm(nn.Module):
   """Norms each feature over the rows of a batch and all their cells.
 
   Sows `mean` and `variance` in the collection `running` in training, if that is
-  mutable: pairs of the new value [D], times the present rows, and their number.
+  mutable: pairs of the new value [D], times its weight, and the weight.
 
   Attributes:
-    momentum: how much of a running statistic is kept in an update. With 0.99,
-      the default of linen, evaluations between fast updates are of weights and
-      statistics that do not belong together.
+    momentum: how much of a running statistic is kept in an update.
     epsilon: added to the variance.
-    dtype: dtype of the result; statistics are computed in float32.
-    param_dtype: dtype of the parameters.
+    dtype: dtype of the result.
+    param_dtype: dtype of scale and bias. Statistics are float32: in bfloat16
+      they would stand still before they are there.
   """
 
   momentum: float = 0.9
@@ -62,14 +65,24 @@ class BatchNorm(nn.Module):
       [R, ..., D].
 
     Raises:
-      ValueError: a mask that is not bool [R].
+      ValueError: a mask that is not bool [R]; or, in training, a single value
+        of each feature, which less its mean is 0.
     """
-    size = values.shape[-1]
-    constants, dtype = nn.initializers.constant, jnp.dtype(self.param_dtype)
+    if train and math.prod(values.shape[:-1]) == 1:
+      raise ValueError(
+        f"batch norm of {list(values.shape)} has one value of a feature, and"
+        " needs more in training; give a device or a slice more rows (less"
+        " accumulation_steps, a larger batch), or use another norm"
+      )
     scale, bias, mean, variance = (
-      self.param(name, constants(start), (size,), dtype).astype(jnp.float32)
-      for name, start in zip(
-        ("scale", "bias", "mean", "variance"), (1, 0, 0, 1), strict=True
+      self.param(
+        name, nn.initializers.constant(start), values.shape[-1:], dtype
+      ).astype(jnp.float32)
+      for name, start, dtype in (
+        ("scale", 1, jnp.dtype(self.param_dtype)),
+        ("bias", 0, jnp.dtype(self.param_dtype)),
+        ("mean", 0, jnp.float32),
+        ("variance", 1, jnp.float32),
       )
     )
     mean, variance = jax.lax.stop_gradient((mean, variance))
@@ -78,12 +91,14 @@ class BatchNorm(nn.Module):
     if train:
       axes = tuple(range(values.ndim - 1))
       rows = there.sum(dtype=jnp.float32)
-      count = jnp.maximum(rows, 1) * math.prod(values.shape[1:-1])
-      old, mean = mean, kept.sum(axes) / count
-      self._follow("mean", old, mean, rows)
-      gaps = jnp.where(there, kept - mean, 0)
-      old, variance = variance, jnp.square(gaps).sum(axes) / count
-      self._follow("variance", old, variance, rows)
+      count = rows * math.prod(values.shape[1:-1])
+      old_mean, mean = mean, kept.sum(axes) / jnp.maximum(count, 1)
+      self._follow("mean", old_mean, mean, count)
+      squares = jnp.square(jnp.where(there, kept - mean, 0)).sum(axes)
+      # The pooled variance: one value by itself says nothing of it.
+      free = jnp.maximum(count - 1, 0)
+      self._follow("variance", variance, squares / jnp.maximum(free, 1), free)
+      variance = squares / jnp.maximum(count, 1)
     factor = scale * jax.lax.rsqrt(variance + self.epsilon)
     normed = (kept - mean) * factor + bias
     return normed.astype(self.dtype)
@@ -101,7 +116,7 @@ class BatchNorm(nn.Module):
     return mask.reshape(rows + (1,) * (values.ndim - 1))
 
   def _follow(self, name: str, old: Array, new: Array, weight: Array) -> None:
-    """Sows what a running statistic becomes, and how many rows say so."""
+    """Sows what a running statistic becomes, and how many values say so."""
     if not self.is_mutable_collection(RUNNING) or self.is_initializing():
       return
     target = self.momentum * old + (1 - self.momentum) * new

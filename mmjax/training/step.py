@@ -47,9 +47,9 @@ def make_train_step(
   and slices (dropout and batch norm aside). A batch without examples has loss
   0.
 
-  If loss, gradient or new parameters are not finite (their norms count: an
-  overflow in float32 is not finite either), the state comes back unchanged
-  but for `bad_step`, and never changes again.
+  If loss, gradient, update (their norms count: an overflow in float32 is not
+  finite either) or new parameters are not finite, the state comes back
+  unchanged but for `bad_step`, and never changes again.
 
   Args:
     apply_fn: `model.apply`, called with `({"params": params}, batch,
@@ -185,7 +185,8 @@ def _update(
   finite = (
     jnp.isfinite(metrics["loss"])
     & jnp.isfinite(metrics["grad_norm"])
-    & jnp.isfinite(optax.tree.norm(params))
+    & jnp.isfinite(optax.tree.norm(updates))
+    & jnp.stack([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]).all()
   )
   good = state.bad_step < 0
   params, opt_state = jax.tree.map(
@@ -202,17 +203,21 @@ def _update(
 
 
 def _follow(params: Any, running: Mapping[str, Any]) -> Any:
-  """Replaces parameters by what was sown for them, if any row said so."""
-  params = dict(params)
-  for name, new in running.items():
-    if isinstance(new, Mapping):
-      params[name] = _follow(params[name], new)
-    else:
-      total, weight = new
-      mean = total / jnp.maximum(weight, 1.0)
-      old = params[name]
-      params[name] = jnp.where(weight > 0, mean, old).astype(old.dtype)
-  return params
+  """Replaces parameters by what was sown for them, if any value said so."""
+  pairs, _ = jax.tree_util.tree_flatten_with_path(
+    running, is_leaf=lambda node: isinstance(node, tuple)
+  )
+  sown = {jax.tree_util.keystr(path): pair for path, pair in pairs}
+
+  def replace(path: Any, old: Array) -> Array:
+    name = jax.tree_util.keystr(path)
+    if name not in sown:
+      return old
+    total, weight = sown[name]
+    mean = total / jnp.maximum(weight, 1.0)
+    return jnp.where(weight > 0, mean, old).astype(old.dtype)
+
+  return jax.tree_util.tree_map_with_path(replace, params)
 
 
 def _example_mask(batch: Batch) -> Array:

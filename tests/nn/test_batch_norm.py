@@ -38,10 +38,14 @@ def test_equals_that_of_linen(train):
   }
   expected, state = theirs.apply(variables, VALUES, mutable=["batch_stats"])
   if train:
-    out, running = run(VALUES, momentum=0.9)
-    stats = state["batch_stats"]
-    np.testing.assert_allclose(running["mean"], stats["mean"], atol=1e-5)
-    np.testing.assert_allclose(running["variance"], stats["var"], rtol=1e-5)
+    out, running = run(VALUES)
+    mean = state["batch_stats"]["mean"]
+    np.testing.assert_allclose(running["mean"], mean, atol=1e-5)
+    # Linen's is the biased one.
+    unbiased = VALUES.var(axis=(0, 1, 2), ddof=1)
+    np.testing.assert_allclose(
+      running["variance"], 0.9 * PARAMS["variance"] + 0.1 * unbiased, rtol=1e-5
+    )
   else:
     out = BatchNorm().apply({"params": PARAMS}, VALUES, train=False)
   np.testing.assert_allclose(out, expected, atol=1e-5)
@@ -65,6 +69,27 @@ def test_no_row_at_all_is_finite_and_weighs_nothing():
   assert [float(weight) for _, weight in sown[RUNNING].values()] == [0, 0]
 
 
+def test_one_row_alone_says_nothing_of_the_variance():
+  mask = np.arange(ROWS) == 1
+  out, sown = BatchNorm().apply(
+    {"params": PARAMS}, VALUES[:, 0, 0], mask, train=True, mutable=[RUNNING]
+  )
+  assert np.isfinite(out).all()
+  weights = {name: float(pair[1]) for name, pair in sown[RUNNING].items()}
+  assert weights == {"mean": 1, "variance": 0}
+
+
+def test_a_single_value_is_refused_in_training():
+  values = VALUES[:1, 0, 0]
+  with pytest.raises(ValueError, match=r"\[1, 3\] has one value of a feature"):
+    BatchNorm().apply({"params": PARAMS}, values, train=True)
+  out = BatchNorm().apply({"params": PARAMS}, values, train=False)
+  expected = (values - PARAMS["mean"]) / np.sqrt(PARAMS["variance"])
+  np.testing.assert_allclose(
+    out, expected * PARAMS["scale"] + PARAMS["bias"], rtol=1e-3
+  )
+
+
 def test_in_evaluation_a_row_depends_on_itself_only():
   def apply(values):
     return BatchNorm().apply({"params": PARAMS}, values, train=False)
@@ -72,10 +97,11 @@ def test_in_evaluation_a_row_depends_on_itself_only():
   np.testing.assert_array_equal(apply(VALUES)[1:2], apply(VALUES[1:2]))
 
 
-def test_gradients_reach_scale_and_bias_only():
+@pytest.mark.parametrize("train", [True, False])
+def test_gradients_reach_scale_and_bias_only(train):
   def loss(params):
     out, _ = BatchNorm().apply(
-      {"params": params}, VALUES, MASK, train=True, mutable=[RUNNING]
+      {"params": params}, VALUES, MASK, train=train, mutable=[RUNNING]
     )
     return jnp.sum(out[MASK] ** 3)
 
@@ -123,7 +149,7 @@ def test_called_twice_it_follows_the_mean_over_both():
     {"params": {"norm": PARAMS}}, VALUES[:2], VALUES[2:], mutable=[RUNNING]
   )
   total, weight = sown[RUNNING]["norm"]["mean"]
-  assert weight == ROWS
+  assert weight == ROWS * 4 * 2
   np.testing.assert_allclose(total / weight, run(VALUES)[1]["mean"], rtol=1e-5)
 
 
@@ -134,6 +160,18 @@ def test_half_precision_keeps_statistics_in_full():
   assert running["variance"].dtype == jnp.float32
   np.testing.assert_allclose(np.float32(out), full, atol=0.06)
   np.testing.assert_allclose(running["mean"], statistics["mean"], atol=1e-3)
+
+
+def test_statistics_are_in_full_whatever_the_parameters_are():
+  variables = BatchNorm(param_dtype="bfloat16").init(
+    jax.random.key(0), VALUES, train=False
+  )
+  assert {n: str(leaf.dtype) for n, leaf in variables["params"].items()} == {
+    "scale": "bfloat16",
+    "bias": "bfloat16",
+    "mean": "float32",
+    "variance": "float32",
+  }
 
 
 @pytest.mark.parametrize("mask", [MASK[:3], MASK.astype(np.float32)])

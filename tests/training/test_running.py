@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.core
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def move_by(values):
   """What running statistics become in a step, from the first ones."""
   return {
     "mean": 0.1 * values.mean(axis=0),
-    "variance": 0.9 + 0.1 * values.var(axis=0),
+    "variance": 0.9 + 0.1 * values.var(axis=0, ddof=1),
   }
 
 
@@ -83,11 +84,14 @@ def test_slices_and_devices_are_weighed_by_their_rows(way):
       axis_size=3,
     )
     new, _ = jax.jit(mapped)(state, split_batch(BATCH, 3))
-  pieces = [BATCH["x"][i : min(i + 4, 9)] for i in (0, 4, 8)]
-  moved = [move_by(piece) for piece in pieces]
-  for name in ("mean", "variance"):
-    expected = np.average([m[name] for m in moved], axis=0, weights=[4, 4, 1])
-    np.testing.assert_allclose(new.params["norm"][name], expected, rtol=1e-5)
+  # The variance is the pooled one, so that of one row counts nothing.
+  first, second = move_by(BATCH["x"][:4]), move_by(BATCH["x"][4:8])
+  expected = {
+    "mean": 0.1 * BATCH["x"][:9].mean(axis=0),
+    "variance": (first["variance"] + second["variance"]) / 2,
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(new.params["norm"][name], value, rtol=1e-5)
 
 
 def test_without_a_row_they_stay():
@@ -98,6 +102,52 @@ def test_without_a_row_they_stay():
     np.testing.assert_array_equal(
       new.params["norm"][name], state.params["norm"][name]
     )
+
+
+def test_a_large_variance_is_no_bad_step():
+  """It is finite, though its square is not."""
+  state, step = make()
+  large = {**BATCH, "x": 1e12 * BATCH["x"]}
+  new, _ = step(state, large)
+  assert int(new.bad_step) == -1
+  assert float(new.params["norm"]["variance"].min()) > 1e20
+  new, _ = step(state, {**BATCH, "x": 1e25 * BATCH["x"]})
+  assert int(new.bad_step) == 0
+
+
+@pytest.mark.parametrize(
+  "params",
+  [[jnp.ones(2)], (jnp.ones(2), {}), flax.core.freeze({"w": jnp.ones(2)})],
+  ids=["list", "tuple", "FrozenDict"],
+)
+def test_parameters_may_be_any_tree(params):
+  """Of functions that sow nothing."""
+
+  def apply_fn(variables, batch, **_):
+    (weights,) = jax.tree.leaves(variables["params"])
+    return batch["x"] @ weights, {}
+
+  tx = AdamW(learning_rate=0.1)(NUM_STEPS)
+  state = create_state(lambda rng: {"params": params}, tx, jax.random.key(0))
+  step = make_train_step(apply_fn, loss_fn, tx)
+  batch = {**BATCH, "x": BATCH["x"][:, :2]}
+  new, _ = step(state, batch)
+  assert jax.tree.structure(new.params) == jax.tree.structure(params)
+  assert jax.tree.leaves(new.params)[0].min() != 1
+
+
+def test_frozen_parameters_are_followed_too():
+  state, step = make()
+  frozen = state.replace(
+    params=flax.core.freeze(state.params),
+    opt_state=AdamW(learning_rate=0.1)(NUM_STEPS).init(
+      flax.core.freeze(state.params)
+    ),
+  )
+  new, _ = step(frozen, BATCH)
+  np.testing.assert_allclose(
+    new.params["norm"]["mean"], move_by(BATCH["x"][:9])["mean"], rtol=1e-5
+  )
 
 
 def test_a_bad_step_changes_them_neither():
@@ -121,4 +171,9 @@ def test_after_training_evaluation_norms_by_what_they_became():
       return kept.sum()
 
   total = make_eval_step(Normed().apply, Sums())(state.params, BATCH)
-  assert float(total) / 9 < 0.05
+  x = BATCH["x"][:9]
+  normed = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0, ddof=1) + 1e-5)
+  norm, out = state.params["norm"], state.params["out"]
+  answers = (normed * norm["scale"] + norm["bias"]) @ out["kernel"][:, 0]
+  expected = np.square(answers + out["bias"] - BATCH["label"][:9]).sum()
+  np.testing.assert_allclose(total, expected, rtol=1e-3)
