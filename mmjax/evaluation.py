@@ -20,7 +20,7 @@ import numpy as np
 from mmjax import config as config_lib
 from mmjax.checkpoint import CheckpointError, Checkpoints, Restored
 from mmjax.experiment import Experiment, make_init_fn
-from mmjax.report.baselines import Prior, baseline_correct
+from mmjax.report.baselines import score_baselines
 from mmjax.report.intervals import Interval, accuracy_interval
 from mmjax.training.progress import make_progress
 from mmjax.workdir import CHECKPOINTS_DIR, EVALUATIONS_DIR
@@ -46,7 +46,7 @@ class TrainedModel:
 
   @property
   def num_parameters(self) -> int:
-    """How many numbers were trained."""
+    """How many numbers a checkpoint has, running statistics among them."""
     return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
 
@@ -266,32 +266,12 @@ def evaluate(
     examples=examples,
     scores=compute_scores(trained, predictions),
     accuracy=accuracy_interval(predictions.correct, images),
-    baselines=_score_baselines(trained.assets, examples, images),
+    baselines=score_baselines(trained.assets, examples, images),
     seconds=time.perf_counter() - begin,
   )
   folder = pathlib.Path(workdir) / EVALUATIONS_DIR
   _write_json(folder / f"{split}-{trained.step}.json", evaluated.summary())
   return evaluated
-
-
-def _score_baselines(
-  assets: Mapping[str, Any],
-  examples: Sequence[Mapping[str, Any]],
-  images: Sequence[int | str],
-) -> dict[str, Interval]:
-  """Scores guesses: by chance alone where there is no commonest answer."""
-  if assets["majority_answer"] is None:
-    share = 1 / len(assets["labels"])
-    return {"chance": Interval(share, share, share, len(examples))}
-  guesses = baseline_correct(
-    Prior(assets["majority_answer"], assets["question_prior"]),
-    [example["text"] for example in examples],
-    [example["answer"] for example in examples],
-  )
-  return {
-    name: accuracy_interval(correct, images)
-    for name, correct in guesses.items()
-  }
 
 
 def compute_scores(

@@ -45,7 +45,9 @@ def write_report(
   kinds = predictions.batch.get("question_type", np.zeros(len(correct), int))
   answers = predictions.batch["label"]
   images = np.array([example["image_id"] for example in examples])
-  labels = [CAPTIONS.get(label, label) for label in trained.assets["labels"]]
+  labels = trained.assets["labels"]
+  if set(labels) == set(CAPTIONS):
+    labels = [CAPTIONS[label] for label in labels]
   type_names = trained.assets["question_types"]
   history = read_events(workdir / METRICS_FILE)
   by_answer = accuracy_by_group(correct, answers, images, labels)

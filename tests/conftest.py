@@ -14,7 +14,8 @@ def compile_fast():
   `JAX_DISABLE_MOST_OPTIMIZATIONS=0` in the environment has programs compiled
   as users have them.
   """
-  if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "0":
+  wanted = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+  if wanted.lower() not in ("1", "true", "yes", "on"):
     return
   # XLA ends a program that knows no flag of that name, so only those releases
   # get them in which they were tried.

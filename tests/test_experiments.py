@@ -19,7 +19,7 @@ from PIL import Image
 from experiments import evaluate, predict, train
 from experiments.configs import ALL, EXPERIMENTS
 from mmjax.checkpoint import Checkpoints
-from mmjax.config import build_config
+from mmjax.config import build_config, flatten
 from mmjax.data.synthetic import scene_graph_vqa
 from mmjax.data.synthetic import sort_of_clevr as scenes
 from mmjax.evaluation import evaluate as evaluate_split
@@ -183,6 +183,17 @@ def test_model_loss_and_metrics_fit_the_data(run):
   experiment = fdl.build(build_config(EXPERIMENTS[name], overrides))
   experiment.data.prepare()
   check_settings(experiment, experiment.data.load_assets())
+
+
+@pytest.mark.parametrize(
+  "name", [name for name in EXPERIMENTS if name.startswith("sort_of_clevr")]
+)
+def test_norms_from_pixels_are_the_published_ones(name):
+  """Batch norm of the picture, which an instance norm would blind."""
+  flat = flatten(build_config(EXPERIMENTS[name], ["shown=image"]))
+  norms = {path: v for path, v in flat.items() if path.endswith(".norm")}
+  assert norms.pop("model.head.norm", False) is False
+  assert sorted(norms.values()) == ["batch", "batch"]
 
 
 @pytest.mark.parametrize("method", ["mlp", "graph_once", "hard_attention"])

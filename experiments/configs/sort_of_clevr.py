@@ -3,7 +3,8 @@
 Eight experiments that share the question's encoder, the head and the training
 and differ in what relates the objects. The scene is shown as the states of its
 objects (position, colour, shape), so that nothing has to be seen, or as pixels,
-of which four convolutions leave 5 x 5 cells in the stead of the objects:
+of which four convolutions leave 5 x 5 cells in the stead of the objects. From
+pixels picture and question have batch norm, and the head has no norm:
 
   python -m experiments.train sort_of_clevr_mlp --workdir runs/states_mlp
   python -m experiments.train sort_of_clevr_mlp --workdir runs/pixels_mlp \

@@ -107,7 +107,10 @@ def should_map(experiment: Experiment, data: Batch) -> bool:
 
 
 def count_parameters(experiment: Experiment, data: Batch) -> int:
-  """Returns the number of parameters; nothing is computed."""
+  """Returns the number of parameters, running statistics among them.
+
+  Nothing is computed.
+  """
   return sum(leaf.size for leaf in jax.tree.leaves(_shapes(experiment, data)))
 
 

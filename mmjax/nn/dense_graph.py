@@ -52,7 +52,11 @@ AnyGraph = Graph | DenseGraph
 def make_dense_graph(
   nodes: Tokens, edges: EdgeMatrix, context: Any = None
 ) -> DenseGraph:
-  """Makes a dense graph of tokens, edges and perhaps globals [B, ...]."""
+  """Makes a dense graph of tokens, edges and perhaps globals [B, ...].
+
+  Whether they belong together is checked where it is used: the edges may enter
+  another set of nodes, of another size.
+  """
   return DenseGraph(
     nodes.values, edges.features, context, edges.adjacency, nodes.mask
   )
@@ -102,8 +106,10 @@ def from_dense(graph: DenseGraph, num_edges: int) -> Graph:
     are several.
 
   Raises:
-    ValueError: outside of `jax.jit`, there are more edges than places.
+    ValueError: nodes, edges and masks of shapes that do not belong together;
+      or, outside of `jax.jit`, there are more edges than places.
   """
+  check_graph(graph, "from_dense")
   edges = graph.edge_set().restrict(graph.node_mask, graph.node_mask)
   found = matrix_to_list(edges, num_edges)
   return Graph(

@@ -74,7 +74,16 @@ def make_graph(
   Raises:
     ValueError: masks that are not bool, or shapes that do not belong together.
   """
-  graph = Graph(
+  graph = join_parts(nodes, edges, context)
+  check_graph(graph, "make_graph")
+  return graph
+
+
+def join_parts(
+  nodes: Tokens, edges: EdgeList, context: Features = None
+) -> Graph:
+  """Makes a graph as `make_graph` does, for who checks it later."""
+  return Graph(
     nodes=nodes.values,
     edges=edges.features,
     globals=context,
@@ -85,5 +94,3 @@ def make_graph(
     weights=edges.weights,
     types=edges.types,
   )
-  check_graph(graph, "make_graph")
-  return graph

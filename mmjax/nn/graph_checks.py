@@ -13,6 +13,7 @@ class AnyForm(Protocol):
   """A graph with edges of either form."""
 
   nodes: Any
+  globals: Any
   node_mask: Array
 
   def edge_set(self) -> EdgeList | EdgeMatrix:
@@ -48,6 +49,12 @@ def check_graph(graph: AnyForm, owner: str) -> None:
     )
   for leaf in jax.tree.leaves(graph.nodes):
     _check_mask(leaf.shape, mask, f"{owner}: the graph's nodes")
+  for leaf in jax.tree.leaves(graph.globals):
+    if leaf.shape[:1] != mask.shape[:1]:
+      raise ValueError(
+        f"{owner} needs globals [{mask.shape[0]}, ...], one of each example, as"
+        f" there are nodes, got {list(leaf.shape)}"
+      )
   check_edges(graph, Tokens(graph.nodes, mask), owner)
   edges = graph.edge_set()
   shape = mask.shape[:1] + (

@@ -29,7 +29,8 @@ from mmjax.nn.dense_graph import (
   matrix_to_list,
 )
 from mmjax.nn.edges import EdgeList, EdgeMatrix
-from mmjax.nn.graph import make_graph
+from mmjax.nn.graph import join_parts
+from mmjax.nn.graph_checks import check_edges
 from mmjax.nn.tokens import clear_masked
 
 # (sender type, name, receiver type)
@@ -52,7 +53,7 @@ class HeterogeneousGraph:
     """The graph of one edge type, its senders as nodes, and its receivers."""
     sender, _, receiver = edge_type
     edges = self.edges[edge_type]
-    make_fn = make_graph if isinstance(edges, EdgeList) else make_dense_graph
+    make_fn = join_parts if isinstance(edges, EdgeList) else make_dense_graph
     return make_fn(self.nodes[sender], edges), self.nodes[receiver]
 
 
@@ -61,13 +62,37 @@ def join_name(edge_type: EdgeType) -> str:
   return "_".join(edge_type)
 
 
+def check_types(graph: HeterogeneousGraph) -> None:
+  """Raises ValueError unless edge types are triples of known node types."""
+  for edge_type in graph.edges:
+    if not isinstance(edge_type, tuple) or len(edge_type) != 3:
+      raise ValueError(
+        "edges must be named (sender type, name, receiver type), got"
+        f" {edge_type!r}; layers have the three joined by '_'"
+      )
+    for t in edge_type[::2]:
+      if t not in graph.nodes:
+        raise ValueError(
+          f"the edges {edge_type} need nodes {t!r}; there are"
+          f" {', '.join(sorted(graph.nodes))}"
+        )
+
+
 def edges_to_matrices(graph: HeterogeneousGraph) -> HeterogeneousGraph:
-  """Turns all lists of edges into matrices."""
+  """Turns all lists of edges into matrices.
+
+  Raises:
+    ValueError: edge types that are no triples of known node types, or edges of
+      shapes that do not fit the nodes.
+  """
+  check_types(graph)
 
   def turn(edge_type: EdgeType, edges: Any) -> EdgeMatrix:
     if isinstance(edges, EdgeMatrix):
       return edges
-    sender, receiver = (graph.nodes[edge_type[i]].mask for i in (0, 2))
+    part, receivers = graph.part(edge_type)
+    check_edges(part, receivers, join_name(edge_type))
+    sender, receiver = part.node_mask, receivers.mask
     restricted = edges.restrict(sender, receiver)
     return list_to_matrix(restricted, sender.shape[1], receiver.shape[1])
 
@@ -81,13 +106,17 @@ def edges_to_lists(
   """Turns matrices of edges into lists of fixed length.
 
   Raises:
-    ValueError: outside of `jax.jit`, there are more edges than places.
+    ValueError: as `edges_to_matrices` does; or, outside of `jax.jit`, there are
+      more edges than places.
   """
+  check_types(graph)
   edges = dict(graph.edges)
   for edge_type, size in num_edges.items():
     if isinstance(edges[edge_type], EdgeMatrix):
-      ends = (graph.nodes[edge_type[i]].mask for i in (0, 2))
-      edges[edge_type] = matrix_to_list(edges[edge_type].restrict(*ends), size)
+      part, receivers = graph.part(edge_type)
+      check_edges(part, receivers, join_name(edge_type))
+      there = edges[edge_type].restrict(part.node_mask, receivers.mask)
+      edges[edge_type] = matrix_to_list(there, size)
   return graph.replace(edges=edges)
 
 
@@ -176,19 +205,7 @@ class HeterogeneousLayer(nn.Module):
       raise ValueError(
         f"combine is {self.combine!r}; it must be 'sum' or 'mean'"
       )
-    for edge_type in graph.edges:
-      if not isinstance(edge_type, tuple) or len(edge_type) != 3:
-        raise ValueError(
-          "edges must be named (sender type, name, receiver type), got"
-          f" {edge_type!r}; layers have the three joined by '_'"
-        )
-      sender, name, receiver = edge_type
-      for t in (sender, receiver):
-        if t not in graph.nodes:
-          raise ValueError(
-            f"the edges {(sender, name, receiver)} need nodes {t!r}; there are"
-            f" {', '.join(sorted(graph.nodes))}"
-          )
+    check_types(graph)
     names = {join_name(edge_type) for edge_type in graph.edges}
     unknown = sorted(set(self.layers) - names)
     if unknown:

@@ -9,8 +9,11 @@ fitted on the training split and nothing else.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from mmjax.report.intervals import Interval, accuracy_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,4 +51,35 @@ def baseline_correct(
   return {
     "question only": np.asarray(prior.answer(questions)) == true,
     "majority answer": true == prior.majority,
+  }
+
+
+def score_baselines(
+  assets: Mapping[str, Any],
+  examples: Sequence[Mapping[str, Any]],
+  images: Sequence[int | str],
+) -> dict[str, Interval]:
+  """Scores guesses, with intervals.
+
+  Args:
+    assets: `labels`, `majority_answer` and `question_prior` of the training
+      split.
+    examples: `text` and `answer` of each example of a split.
+    images: the image of each.
+
+  Returns:
+    What `baseline_correct` scores; where there is no commonest answer, `chance`
+    alone: what a guess among all labels gets, without an interval.
+  """
+  if assets["majority_answer"] is None:
+    share = 1 / len(assets["labels"])
+    return {"chance": Interval(share, share, share, len(examples))}
+  guesses = baseline_correct(
+    Prior(assets["majority_answer"], assets["question_prior"]),
+    [example["text"] for example in examples],
+    [example["answer"] for example in examples],
+  )
+  return {
+    name: accuracy_interval(correct, images)
+    for name, correct in guesses.items()
   }

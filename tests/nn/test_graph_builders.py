@@ -229,6 +229,14 @@ def test_scene_graph():
   assert to_dense(graph, 6).adjacency.sum(axis=(1, 2, 3)).tolist() == [4, 2]
 
 
+def test_a_negative_number_anywhere_is_padding():
+  triples = np.array([[(-1, 0, 1), (0, -1, 1), (0, 0, -1), (0, 0, 1)]] * 2)
+  edges = connect_triples(triples, MASK, 1, inverse=False)
+  np.testing.assert_array_equal(
+    edges.mask[0], [False, False, False, True], strict=True
+  )
+
+
 def test_edges_of_several_kinds_make_one_graph():
   words, regions = MASK, OTHER
   edges = join_edges(

@@ -310,6 +310,11 @@ def test_what_does_not_fit_is_told_where_a_graph_is_made_or_turned():
   tokens = Tokens(graph.nodes, graph.node_mask)
   with pytest.raises(ValueError, match=r"to_dense needs a Graph .*got Tokens"):
     to_dense(tokens)
+  with pytest.raises(ValueError, match=r"globals \[3, \.\.\.\].*got \[2, 7\]"):
+    make_graph(tokens, graph.edge_set(), jnp.ones((2, 7)))
+  dense = to_dense(graph)
+  with pytest.raises(ValueError, match="from_dense needs an adjacency"):
+    from_dense(dense.replace(adjacency=dense.adjacency[:, 1:]), 9)
   with pytest.raises(ValueError, match=r"as \[2, E\].*senders \[3,"):
     make_graph(Tokens(tokens.values[:2], tokens.mask[:2]), graph.edge_set())
   with pytest.raises(

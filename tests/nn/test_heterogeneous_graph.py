@@ -205,3 +205,11 @@ def test_what_does_not_belong_together_is_named():
   check("need nodes 'sound'", graph=GRAPH.replace(edges=edges))
   edges = {"word_next_word": GRAPH.edges[NEXT]}
   check("sender type, name.*'word_next_word'", graph=GRAPH.replace(edges=edges))
+  for turn in (edges_to_matrices, lambda graph: edges_to_lists(graph, {})):
+    with pytest.raises(ValueError, match="sender type, name"):
+      turn(GRAPH.replace(edges=edges))
+  cut = GRAPH.edges[NEXT].replace(mask=GRAPH.edges[NEXT].mask[:, 1:])
+  short = GRAPH.replace(edges={**GRAPH.edges, NEXT: cut})
+  check("graph convolution needs everything of the edges", graph=short)
+  with pytest.raises(ValueError, match="word_next_word needs everything"):
+    edges_to_matrices(short)

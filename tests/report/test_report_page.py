@@ -131,6 +131,20 @@ def test_the_numbers_are_on_the_page():
   assert "99.58 % 99.41 % to 99.70 % 9,673" in body  # one row of the table
 
 
+def test_units_that_share_nothing_are_not_said_to():
+  shared = _Reader(render_page(_report())).body
+  assert "images 1,000" in shared
+  assert "allows for questions that share an image, and for few" in shared
+  apart = render_page(_report(unit="clips", num_images=9673))
+  body = _Reader(apart).body
+  assert "clips 9,673" in body
+  assert "The interval allows for few mistakes" in body
+  assert "share" not in body.replace("shares of the row", "")
+  few = _Reader(render_page(_report(unit="clips", num_images=10))).body
+  assert "sources 10" in few
+  assert "allows for clips that share a source" in few
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_nothing_is_fetched(graph):
   graphs = [_edges(), _walk()] if graph else []
