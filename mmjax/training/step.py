@@ -186,7 +186,7 @@ def _update(
     jnp.isfinite(metrics["loss"])
     & jnp.isfinite(metrics["grad_norm"])
     & jnp.isfinite(optax.tree.norm(updates))
-    & jnp.stack([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]).all()
+    & _all_finite(params)
   )
   good = state.bad_step < 0
   params, opt_state = jax.tree.map(
@@ -218,6 +218,12 @@ def _follow(params: Any, running: Mapping[str, Any]) -> Any:
     return jnp.where(weight > 0, mean, old).astype(old.dtype)
 
   return jax.tree_util.tree_map_with_path(replace, params)
+
+
+def _all_finite(tree: Any) -> Array | bool:
+  """Whether every number is; running variances may be larger than norms."""
+  finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
+  return jax.tree.reduce(jnp.logical_and, finite, True)
 
 
 def _example_mask(batch: Batch) -> Array:

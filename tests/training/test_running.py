@@ -136,6 +136,17 @@ def test_parameters_may_be_any_tree(params):
   assert jax.tree.leaves(new.params)[0].min() != 1
 
 
+def test_a_model_without_parameters_makes_steps():
+  def apply_fn(variables, batch, **_):
+    return batch["x"].sum(axis=1), {}
+
+  tx = AdamW(learning_rate=0.1)(NUM_STEPS)
+  state = create_state(lambda rng: {"params": {}}, tx, jax.random.key(0))
+  new, metrics = make_train_step(apply_fn, loss_fn, tx)(state, BATCH)
+  assert (int(new.step), int(new.bad_step)) == (1, -1)
+  assert float(metrics["loss"]) == 0
+
+
 def test_frozen_parameters_are_followed_too():
   state, step = make()
   frozen = state.replace(
