@@ -90,11 +90,8 @@ def edges_to_matrices(graph: HeterogeneousGraph) -> HeterogeneousGraph:
   def turn(edge_type: EdgeType, edges: Any) -> EdgeMatrix:
     if isinstance(edges, EdgeMatrix):
       return edges
-    part, receivers = graph.part(edge_type)
-    check_edges(part, receivers, join_name(edge_type))
-    sender, receiver = part.node_mask, receivers.mask
-    restricted = edges.restrict(sender, receiver)
-    return list_to_matrix(restricted, sender.shape[1], receiver.shape[1])
+    sizes = (graph.nodes[edge_type[i]].mask.shape[1] for i in (0, 2))
+    return list_to_matrix(_restrict(graph, edge_type), *sizes)
 
   edges = {t: turn(t, edges) for t, edges in graph.edges.items()}
   return graph.replace(edges=edges)
@@ -113,11 +110,17 @@ def edges_to_lists(
   edges = dict(graph.edges)
   for edge_type, size in num_edges.items():
     if isinstance(edges[edge_type], EdgeMatrix):
-      part, receivers = graph.part(edge_type)
-      check_edges(part, receivers, join_name(edge_type))
-      there = edges[edge_type].restrict(part.node_mask, receivers.mask)
-      edges[edge_type] = matrix_to_list(there, size)
+      edges[edge_type] = matrix_to_list(_restrict(graph, edge_type), size)
   return graph.replace(edges=edges)
+
+
+def _restrict(
+  graph: HeterogeneousGraph, edge_type: EdgeType
+) -> EdgeList | EdgeMatrix:
+  """The edges of a type, checked, without those at absent nodes."""
+  part, receivers = graph.part(edge_type)
+  check_edges(part, receivers, join_name(edge_type))
+  return part.edge_set().restrict(part.node_mask, receivers.mask)
 
 
 class HeterogeneousLayer(nn.Module):
